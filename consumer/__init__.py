@@ -1,0 +1,1 @@
+"""Keeps Mailmojo contacts in step with Sesamy subscriptions, from a Kafka topic of events."""

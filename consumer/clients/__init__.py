@@ -1,0 +1,1 @@
+"""The two APIs, as typed calls under a quota."""

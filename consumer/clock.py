@@ -1,0 +1,20 @@
+"""Time and chance as parameters, so that no unit test sleeps or rolls dice."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since an arbitrary start; never goes back."""
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+
+
+def suspended_time() -> float:
+    """Return seconds including those in which the machine slept, where the system can tell.
+
+    A lease measured with a clock that stops in a suspend would look fresh after it.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)

@@ -1,0 +1,16 @@
+"""Keeps personal data out of logs, metrics, pages, dead-letter headers and exception texts (promise P8)."""
+
+import re
+
+_ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=/?&]+(?:@|%40)[^\s\"'<>(){}\[\],;:/?&]+", re.IGNORECASE)
+
+
+def mask_address(address: str) -> str:
+    """Return the address with only what is needed to recognise it: `a***@x.no`."""
+    local, _, domain = address.partition("@") if "@" in address else re.split("(%40)", address, maxsplit=1)
+    return f"{local[:1]}***@{domain}"
+
+
+def mask_addresses(text: str) -> str:
+    """Return the text with every e-mail address in it masked, percent-encoded ones included."""
+    return _ADDRESS.sub(lambda match: mask_address(match.group()), text)

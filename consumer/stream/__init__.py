@@ -1,0 +1,1 @@
+"""From records of the topic to syncs and back to committed offsets."""

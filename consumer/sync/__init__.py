@@ -1,0 +1,1 @@
+"""The use case: bring one user's contact up to date."""
