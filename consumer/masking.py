@@ -6,8 +6,8 @@ _ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=/?&]+(?:@|%40)[^\s\"'<>(){}\[\],;:/
 
 
 def mask_address(address: str) -> str:
-    """Return the address with only what is needed to recognise it: `a***@x.no`."""
-    local, _, domain = address.partition("@") if "@" in address else re.split("(%40)", address, maxsplit=1)
+    """Return the address with just enough left to recognise it: `a***@x.no`."""
+    local, domain = re.split("@|%40", address, maxsplit=1)
     return f"{local[:1]}***@{domain}"
 
 
