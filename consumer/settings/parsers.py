@@ -1,0 +1,162 @@
+"""From the text of a setting to its value. A ValueError says what the text must be, as in "must be a number"."""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
+
+Parser = Callable[[str], object]
+
+
+def text(value: str) -> str:
+    """Return any text but one of several lines."""
+    if not value.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return value
+
+
+def matching(pattern: str, meaning: str) -> Parser:
+    """Return a parser of texts that match the whole pattern."""
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {meaning}")
+        return value
+
+    return parse
+
+
+def one_of(*choices: str) -> Parser:
+    """Return a parser of one of the choices, in any case, to the choice as it is spelled here."""
+    spelled = {choice.lower(): choice for choice in choices}
+
+    def parse(value: str) -> str:
+        if value.lower() not in spelled:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return spelled[value.lower()]
+
+    return parse
+
+
+def whole(least: int, most: int) -> Parser:
+    """Return a parser of whole numbers in a range, bounds included."""
+
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def number(least: float, most: float) -> Parser:
+    """Return a parser of numbers in a range, bounds included."""
+
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            parsed = math.nan
+        if not least <= parsed <= most:
+            raise ValueError(f"must be a number from {least:g} to {most:g}")
+        return parsed
+
+    return parse
+
+
+def flag(value: str) -> bool:
+    """Return the truth of `true` and `false`, and of the spellings other tools take."""
+    lowered = value.lower()
+    if lowered in {"true", "1", "yes", "on"}:
+        return True
+    if lowered in {"false", "0", "no", "off"}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Return the comma-separated parts that are not blank."""
+    return tuple(stripped for part in value.split(",") if (stripped := part.strip()))
+
+
+def servers(value: str) -> str:
+    """Return comma-separated `host` or `host:port`, without blanks."""
+    found = words(value)
+    if not found or not all(_is_server(server) for server in found):
+        raise ValueError("must be host:port, or several separated by commas")
+    return ",".join(found)
+
+
+def _is_server(server: str) -> bool:
+    try:
+        parts = urlsplit(f"//{server}")
+        return bool(parts.hostname) and parts.netloc == server and "@" not in server and parts.port != 0
+    except ValueError:
+        return False
+
+
+def json_pointer(value: str) -> str:
+    """Return a JSON pointer (RFC 6901) to something inside a document."""
+    if not re.fullmatch(r"(/([^~/]|~[01])*)+", value):
+        raise ValueError("must be a JSON pointer such as /data")
+    return value
+
+
+def time_zone(value: str) -> ZoneInfo:
+    """Return the zone of an IANA name."""
+    try:
+        return ZoneInfo(value)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError("must be a time zone such as Europe/Oslo or UTC") from error
+
+
+def existing_file(value: str) -> Path:
+    """Return the path of a file that is there."""
+    path = Path(value)
+    if not path.is_file():
+        raise ValueError("must be the path of a file that exists")
+    return path
+
+
+def url(value: str) -> str:
+    """Return an https URL, or an http one of this machine; credentials have settings of their own."""
+    parts = _split(value)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be a URL such as https://host/path, with neither query nor fragment")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold credentials; they have settings of their own")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            "must start with https:// (plain http is accepted for this machine only: localhost, 127.0.0.1)"
+        )
+    return value
+
+
+def base_url(value: str) -> str:
+    """Return a `url` without the slash at its end, to put paths behind."""
+    return url(value).rstrip("/")
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # checked on access only
+    except ValueError:
+        return None
+    return parts if re.fullmatch(r"[!-~]+", value) else None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
