@@ -1,0 +1,231 @@
+"""How to reach Kafka: arguments for aiokafka's clients, and looks that create nothing."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from msgspec import Struct
+
+from consumer.failure import Failure
+from consumer.settings import KafkaSettings
+
+_CONNECT_SECONDS = 5.0
+_CALL_SECONDS = 8.0
+_GROUP_ID_NOT_FOUND = 69
+
+
+class Committed(Struct, frozen=True):
+    """A partition's commit, as the group coordinator keeps it."""
+
+    offset: int
+    metadata: str
+
+
+def connection_arguments(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return what every aiokafka client takes to reach the brokers.
+
+    Raises:
+        Failure: the certificates cannot be loaded.
+    """
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": kafka.client_id,
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.security_protocol.endswith("SSL"):
+        arguments["ssl_context"] = _ssl_context(kafka)
+    if kafka.security_protocol.startswith("SASL_"):
+        arguments["sasl_mechanism"] = kafka.sasl_mechanism
+        arguments["sasl_plain_username"] = kafka.sasl_username
+        arguments["sasl_plain_password"] = kafka.sasl_password.value
+    return arguments
+
+
+def consumer_arguments(kafka: KafkaSettings, group_id: str) -> dict[str, Any]:
+    """Return the arguments of the group's consumer: it commits only when told to, and never resets by itself."""
+    session = int(kafka.session_timeout * 1000)
+    return {
+        **connection_arguments(kafka),
+        "group_id": group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # `kafka.auto_offset_reset` is applied by stream/, with the rules of the contract
+        "isolation_level": kafka.isolation_level,
+        "session_timeout_ms": session,
+        "rebalance_timeout_ms": session,
+        "heartbeat_interval_ms": min(3000, session // 3),
+    }
+
+
+def reader_arguments(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return the arguments of a consumer outside any group, which looks at partitions it assigns to itself."""
+    return {
+        **connection_arguments(kafka),
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": kafka.isolation_level,
+    }
+
+
+def producer_arguments(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return the arguments of a producer whose records are stored when its `send_and_wait` returns."""
+    return {**connection_arguments(kafka), "acks": "all"}
+
+
+@asynccontextmanager
+async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Enclose the use of an admin client; whatever Kafka refuses inside is a Failure.
+
+    Raises:
+        Failure: Kafka cannot be reached within about 5 s, or refuses; the text names the settings.
+    """
+    arguments = connection_arguments(kafka)
+    await _reach(kafka, arguments)
+    client = AIOKafkaAdminClient(**arguments, request_timeout_ms=int(_CALL_SECONDS * 1000))
+    try:
+        async with asyncio.timeout(_CALL_SECONDS):
+            await client.start()
+        yield client
+    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+        raise Failure(explain(kafka, error)) from error
+    finally:
+        await client.close()
+
+
+async def topic_partitions(kafka: KafkaSettings, names: Collection[str]) -> dict[str, int]:
+    """Return how many partitions each of these topics has; a topic that does not exist is left out, never created.
+
+    Raises:
+        Failure: as `admin`.
+    """
+    async with admin(kafka) as client:
+        return await count_partitions(client, names)
+
+
+async def count_partitions(client: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, int]:
+    """Do what `topic_partitions` does, with an admin client at hand."""
+    async with asyncio.timeout(_CALL_SECONDS):
+        topics = await client.describe_topics()  # asked for by name, a missing topic may be created (measured)
+    return {
+        topic["topic"]: len(topic["partitions"])
+        for topic in topics
+        if topic["topic"] in names and not topic["error_code"] and topic["partitions"]
+    }
+
+
+async def group_offsets(client: AIOKafkaAdminClient, group_id: str, topic: str) -> Mapping[int, Committed]:
+    """Return the group's commits by partition of the topic, metadata included; empty for a new group.
+
+    Raises:
+        KafkaError, TimeoutError: inside `admin` they become a Failure.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                found = await client.list_consumer_group_offsets(group_id)
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            await asyncio.sleep(0.2)  # the group's broker changes, or has just come up
+            continue
+        return {
+            place.partition: Committed(commit.offset, commit.metadata)
+            for place, commit in found.items()
+            if place.topic == topic and commit.offset >= 0
+        }
+
+
+async def group_members(client: AIOKafkaAdminClient, group_id: str) -> int:
+    """Return how many members the group has; 0 for a group nobody knows.
+
+    Raises:
+        KafkaError, TimeoutError: inside `admin` they become a Failure.
+    """
+    async with asyncio.timeout(_CALL_SECONDS):
+        responses = await client.describe_consumer_groups([group_id])
+    groups = [group for response in responses for group in response.to_object()["groups"]]
+    for group in groups:
+        if group["error_code"] not in {0, _GROUP_ID_NOT_FOUND}:
+            raise GroupAuthorizationFailedError(group_id)
+    return sum(len(group["members"]) for group in groups)
+
+
+def explain(kafka: KafkaSettings, error: BaseException) -> str:
+    """Return one line for people: what went wrong with Kafka, and which settings to look at."""
+    where = f"{kafka.bootstrap_servers} (KAFKA_BOOTSTRAP_SERVERS)"
+    if isinstance(
+        error,
+        AuthenticationFailedError | SaslAuthenticationFailed | UnsupportedSaslMechanismError | IllegalSaslStateError,
+    ):
+        return (
+            f"Kafka at {where} refuses the login: {_text(error)}; "
+            "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"TLS with Kafka at {where} failed: {_text(error)}; check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_CAFILE"
+    if isinstance(error, TimeoutError):
+        return (
+            f"Kafka at {where} does not answer in time; "
+            "check the address, its firewall, and whether KAFKA_SECURITY_PROTOCOL is what that port speaks"
+        )
+    if isinstance(error, KafkaConnectionError | OSError):
+        return f"cannot reach Kafka at {where}: {_text(error)}; check the address, and KAFKA_SECURITY_PROTOCOL"
+    if isinstance(error, NodeNotReadyError):
+        return f"Kafka at {where} answers, but a broker it names does not; check the brokers' advertised.listeners"
+    return f"Kafka at {where} refuses: {_text(error)}; check the permissions of this user"
+
+
+async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
+    """Connect to the bootstrap servers at once until one answers: aiokafka itself keeps the reasons to its log."""
+    own = {key: value for key, value in arguments.items() if key != "bootstrap_servers"}
+
+    async def connect(host: str, port: int) -> Exception | None:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                connection = await create_conn(host, port, request_timeout_ms=int(_CONNECT_SECONDS * 1000), **own)
+        except (KafkaError, OSError) as error:
+            return error
+        await connection.close()
+        return None
+
+    hosts = collect_hosts(kafka.bootstrap_servers)
+    failures = await asyncio.gather(*(connect(host, port) for host, port, _ in hosts))
+    if all(failures):
+        worst = min(failures, key=lambda failure: isinstance(failure, TimeoutError))  # the most telling one first
+        raise Failure(explain(kafka, worst or TimeoutError())) from worst
+
+
+def _text(error: BaseException) -> str:
+    """Return the error's own words on one line, or its name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(f"KAFKA_SSL_CAFILE: {kafka.ssl_cafile} holds no certificates (PEM): {_text(error)}") from error
+    if kafka.ssl_certfile:
+        try:
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise Failure(
+                f"KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE: {kafka.ssl_certfile} is not a certificate with its key "
+                f"(PEM, without a passphrase): {_text(error)}"
+            ) from error
+    return context
