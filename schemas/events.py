@@ -4,9 +4,12 @@ The payload is thin: it names a user and carries no state (`reference/sesamy.md`
 happens are required; everything else is kept for the reader of a dead letter.
 """
 
-from typing import Final
+import re
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 STANDARD_EVENT_TYPES: Final = (
     "userVendor.1#new",
@@ -23,6 +26,8 @@ STANDARD_EVENT_TYPES: Final = (
 SYNC_REQUEST: Final = "sesamy-mailmojo#sync"
 """The type of our own records: `sync` and `backfill` ask the running service through the topic."""
 
+Required = Annotated[str, Meta(min_length=1)]
+
 
 class Event(
     Struct,
@@ -37,13 +42,73 @@ class Event(
         "checkout_id": "checkoutId",
     },
 ):
-    """A record's value. `occured_at` (one r) is Sesamy's spelling; `occurred_at` is taken as well (assumption)."""
+    """A record's value. An optional id that is `""` is as good as none (assumption)."""
 
-    event_type: str
-    vendor_id: str
-    user_id: str
+    event_type: Required
+    vendor_id: Required
+    user_id: Required
     contract_id: str | None = None
     entitlement_id: str | None = None
     checkout_id: str | None = None
     occured_at: str | None = None
     occurred_at: str | None = None
+
+    @property
+    def happened_at(self) -> str | None:
+        """When it happened: `occured_at` (one r, Sesamy's spelling), else `occurred_at` (assumption)."""
+        return self.occured_at or self.occurred_at or None
+
+
+class MalformedEvent(ValueError):
+    """A record that is no event, for ever. The message says what is wrong and quotes none of the record's values."""
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def decode_event(value: bytes, pointer: str = "") -> Event:
+    """Decode a record's value; `pointer` (RFC 6901) leads to the event inside an envelope.
+
+    A Confluent wire-format prefix is skipped. Behind the pointer is the event, or text with the event's JSON in it.
+
+    Raises:
+        MalformedEvent: the record is no event (`contract.md`, "The topic").
+        ValueError: the pointer is none; check it once with `pointer_keys`.
+    """
+    if value[:1] == b"\0":  # JSON never starts with one: byte 0, then a schema id of 4 bytes
+        value = value[5:]
+    try:
+        event = _inside(value, pointer_keys(pointer)) if pointer else _decode(value)
+    except msgspec.ValidationError as error:
+        raise MalformedEvent(f"not an event: {error}") from error
+    except msgspec.DecodeError as error:
+        raise MalformedEvent(f"not JSON: {error}") from error
+    except UnicodeDecodeError:
+        raise MalformedEvent("not JSON: not UTF-8") from None
+    except RecursionError:
+        raise MalformedEvent("not an event: nested too deeply") from None
+    if event.user_id in {".", ".."}:
+        raise MalformedEvent("not an event: `userId` cannot be a path segment")
+    return event
+
+
+@lru_cache
+def pointer_keys(pointer: str) -> tuple[str, ...]:
+    """Split a JSON pointer into its unescaped keys. Raises `ValueError` when it is none (RFC 6901, section 3)."""
+    if pointer and not pointer.startswith("/"):
+        raise ValueError("a JSON pointer is empty or starts with /")
+    if re.search("~(?![01])", pointer):
+        raise ValueError("a ~ in a JSON pointer is written ~0")
+    return tuple(key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:])
+
+
+def _inside(value: bytes, keys: tuple[str, ...]) -> Event:
+    found: Any = msgspec.json.decode(value)
+    for key in keys:
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and re.fullmatch("0|[1-9][0-9]*", key) and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise MalformedEvent("not an event: nothing at the pointer in the envelope")
+    return _decode(found) if isinstance(found, str) else msgspec.convert(found, Event)

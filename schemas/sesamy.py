@@ -2,12 +2,28 @@
 
 Everything but the ids is optional, `null` means absent, and enum values stay strings: the API's documentation
 contradicts itself in places, and a field we do not use must never fail a sync. Instants stay strings here; the
-rules in `consumer.mapping` parse those they need.
+rules in `consumer.mapping` parse those they need. Decode with the functions at the end: they make `""` absent, too.
 """
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+
+from schemas.decoding import Page, convert, decode_json, decode_page
+
+__all__ = [
+    "Contract",
+    "Entitlement",
+    "Identifier",
+    "Origin",
+    "Page",
+    "Profile",
+    "Token",
+    "Transaction",
+    "decode_page",
+    "decode_profile",
+]
 
 Identifier = str | int
 """An object's id. Documented as text; a number is taken as well, since nothing depends on it."""
@@ -42,9 +58,10 @@ class Profile(
     work_phone: str | None = None
     home_phone: str | None = None
     tags: list[str] | None = None
-    is_guest: bool | None = None
-    guest: bool | None = None
-    temporary: bool | None = None
+    # How a guest is marked is unknown: these three names are assumed, so their types are not insisted on.
+    is_guest: Any = None
+    guest: Any = None
+    temporary: Any = None
 
 
 class Contract(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -74,8 +91,8 @@ class Entitlement(Struct, frozen=True, kw_only=True, rename="camel"):
     """An access, as `GET /management/entitlements` lists them."""
 
     id: Identifier
-    sku: str | None = None
-    purchase_option: str | None = None
+    sku: Identifier | None = None
+    purchase_option: Identifier | None = None
     title: str | None = None
     type: str | None = None
     origin: Origin | None = None
@@ -90,17 +107,21 @@ class Transaction(Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: str | None = None
 
 
-class Pagination(Struct, frozen=True):
-    """How much of a list there is. `total` is missing where the API sends none."""
-
-    total: int | None = None
-    limit: int | None = None
-    offset: int | None = None
-
-
 class Token(Struct, frozen=True):
     """The answer of the token endpoint. `expires_in` is in seconds."""
 
     access_token: str
     token_type: str = "Bearer"  # noqa: S105 - the scheme, not a secret
     expires_in: float = 86400
+
+
+def decode_profile(body: bytes) -> Profile:
+    """Decode a user. Raises `msgspec.DecodeError`, or `msgspec.ValidationError` when it is no user.
+
+    One of `userId` and `id` is required (either name, assumption): an answer without is something else, and must not
+    pass for a user without an e-mail address.
+    """
+    profile = convert(decode_json(body), Profile)
+    if profile.user_id is None and profile.id is None:
+        raise msgspec.ValidationError("Object missing required field `userId`")
+    return profile
