@@ -77,7 +77,8 @@ class Contract(Struct, frozen=True, kw_only=True, rename="camel"):
     expires_at: str | None = None
     will_cancel_at: str | None = None
     created_at: str | None = None
-    payer_user_id: str | None = None
+    # No documented field says that somebody else pays: these two names are assumed, their types not insisted on.
+    payer_user_id: Any = None
     gifted_by: Any = None
 
 

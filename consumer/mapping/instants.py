@@ -1,0 +1,34 @@
+"""Points in time as Sesamy writes them: ISO 8601, with an offset, `Z`, or only a date."""
+
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+
+class UnreadableState(ValueError):
+    """A value that decides a field cannot be read. Names the field, never the value.
+
+    Clearing the field instead would delete what is right on the strength of garbage.
+    """
+
+
+def instant(text: str, name: str) -> datetime:
+    """Parse the value of the field `name`. A time without an offset is UTC (assumption). Raises `UnreadableState`."""
+    try:
+        moment = datetime.fromisoformat(text.strip().upper())
+    except ValueError:
+        raise UnreadableState(f"{name} is not an ISO 8601 time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def day(text: str, name: str, zone: ZoneInfo) -> str:
+    """Return the calendar day in `zone` as `YYYY-MM-DD`. Raises `UnreadableState`.
+
+    A bare date is that day in every zone.
+    """
+    with suppress(ValueError):
+        return date.fromisoformat(text.strip()).isoformat()
+    moment = instant(text, name)
+    with suppress(OverflowError):  # "for ever" is sometimes the last second that there is: it has no tomorrow
+        moment = moment.astimezone(zone)
+    return moment.date().isoformat()

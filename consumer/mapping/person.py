@@ -1,0 +1,42 @@
+"""Who the user is: guest or not, the address, the names and the phone (`reference/sesamy.md`)."""
+
+from collections.abc import Iterable
+
+from schemas.sesamy import Profile
+
+
+def is_guest(user_id: str, profile: Profile, guest_prefixes: Iterable[str]) -> bool:
+    """Tell a temporary account of a checkout from a user.
+
+    How a guest is marked is unknown. Assumed: the profile says so, or the user id starts with one of the prefixes.
+    """
+    if any(mark is True for mark in (profile.is_guest, profile.guest, profile.temporary)):
+        return True
+    return any(prefix and user_id.startswith(prefix) for prefix in guest_prefixes)
+
+
+def address(profile: Profile) -> str | None:
+    """Return the e-mail address, trimmed and lower-cased (`reference/mailmojo.md`: the contact's only key)."""
+    return _first(profile.email.lower() if profile.email else None)
+
+
+def first_name(profile: Profile) -> str | None:
+    """Return the first name, None when there is none."""
+    return _first(profile.first_name, profile.given_name)
+
+
+def last_name(profile: Profile) -> str | None:
+    """Return the last name, None when there is none."""
+    return _first(profile.last_name, profile.family_name)
+
+
+def phone(profile: Profile) -> str | None:
+    """Return the phone number: mobile, default, work, home, the first that is not blank.
+
+    `phone_number` is the default one, and `phone` the same (assumption).
+    """
+    return _first(profile.mobile_phone, profile.phone_number, profile.phone, profile.work_phone, profile.home_phone)
+
+
+def _first(*candidates: str | None) -> str | None:
+    return next((trimmed for text in candidates if text and (trimmed := text.strip())), None)
