@@ -1,0 +1,103 @@
+"""The service as a process of its own, driven from outside: its settings, its signals, its log and its admin port."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.processes import Child
+from tests.waiting import wait_until
+
+_ROOT = Path(__file__).parents[1]
+_DEFAULTS = {"ADMIN_HOST": "127.0.0.1", "ADMIN_PORT": "0", "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
+
+
+class ServiceProcess(Child):
+    """`python -m consumer COMMAND`, running; stdout and stderr are files in `folder`.
+
+    Of this process's environment it gets nothing that could be a setting.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = ("run",)) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stdout = folder / "stdout"
+        self.stderr = folder / "stderr"
+        self._port: int | None = None
+        super().__init__(
+            [sys.executable, "-m", "consumer", *command],
+            output=self.stdout,
+            errors=self.stderr,
+            cwd=_ROOT,
+            env={
+                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+                **_DEFAULTS,
+                **settings,
+            },
+        )
+
+    def output(self) -> str:
+        return self.stdout.read_text() + self.stderr.read_text()
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the log so far: every JSON line, or those whose `event` is `name`."""
+        lines = [line for line in self.output().splitlines() if line.startswith("{") and line.endswith("}")]
+        events: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+        return [event for event in events if name is None or event.get("event") == name]
+
+    async def admin_port(self, within: float = 20) -> int:
+        """Return the port that the log names; raise AssertionError with the output if the process ends before."""
+
+        def listening() -> bool:
+            self._assert_running()
+            return bool(self.events("admin.listening"))
+
+        if self._port is None:
+            await wait_until(listening, within, what="the event admin.listening in the log")
+            self._port = int(self.events("admin.listening")[0]["port"])
+        return self._port
+
+    async def get(self, path: str, within: float = 5) -> tuple[int, str]:
+        """Return status code and body of `path` on the admin port."""
+        url = f"http://127.0.0.1:{await self.admin_port()}{path}"
+        timeout = aiohttp.ClientTimeout(total=within)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            return response.status, await response.text()
+
+    async def status(self) -> dict[str, Any]:
+        _, body = await self.get("/status")
+        status: dict[str, Any] = msgspec.json.decode(body)
+        return status
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of `sesamy_mailmojo_<name>` that carry these labels; 0 when there is none."""
+        _, body = await self.get("/metrics")
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(body)
+            for sample in family.samples
+            if sample.name == f"sesamy_mailmojo_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    async def ready(self, within: float = 30) -> None:
+        """Wait until `/readyz` answers 200."""
+
+        async def is_ready() -> bool:
+            self._assert_running()
+            status, _ = await self.get("/readyz")
+            return status == 200
+
+        await wait_until(is_ready, within, what="/readyz answers 200")
+
+    async def exit_code(self, within: float = 30) -> int:
+        """Wait for the end and return the exit code, negative for a signal."""
+        await wait_until(lambda: self.returncode is not None, within, what="the service ends")
+        assert self.returncode is not None
+        return self.returncode
+
+    def _assert_running(self) -> None:
+        assert self.returncode is None, f"the service ended with {self.returncode}:\n{self.output()[-4000:]}"
