@@ -1,0 +1,69 @@
+"""What happens to one record: it lines up behind its user's events, is skipped, or is a dead letter."""
+
+from typing import Final
+
+from aiokafka import ConsumerRecord
+
+from consumer.clock import Clock
+from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
+from consumer.stream.malformed import MalformedRecords
+from consumer.stream.user_queues import UserQueues, Waiting
+from schemas.events import STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
+
+_KNOWN_TYPES: Final = frozenset((*STANDARD_EVENT_TYPES, SYNC_REQUEST))
+
+Record = ConsumerRecord[bytes, bytes]
+
+
+class Intake:
+    """Decides on each record once, in the order of its partition (`contract.md`, the topic)."""
+
+    def __init__(
+        self,
+        queues: UserQueues,
+        ledger: Ledger,
+        malformed: MalformedRecords,
+        *,
+        vendor_id: str | None,
+        value_pointer: str | None,
+        clock: Clock,
+    ) -> None:
+        """Take records for these; with `vendor_id`, events of other vendors are skipped."""
+        self._queues = queues
+        self._ledger = ledger
+        self._malformed = malformed
+        self._vendor_id = vendor_id
+        self._value_pointer = value_pointer or ""
+        self._clock = clock
+
+    def take(self, record: Record, generation: int) -> None:
+        """Take a record that was read in this generation."""
+        if not self._ledger.deliver(record.partition, record.offset):
+            return
+        if record.value is None:
+            self._skip(record, generation, NO_EVENT_TYPE, "skipped_tombstone")
+            return
+        try:
+            event = decode_event(record.value, self._value_pointer)
+        except MalformedEvent as error:
+            self._malformed.put(record, self._waiting(record, NO_EVENT_TYPE), generation, str(error))
+            return
+        if event.event_type not in _KNOWN_TYPES:
+            self._skip(record, generation, UNKNOWN_EVENT_TYPE, "skipped_type")
+        elif self._vendor_id is not None and event.vendor_id != self._vendor_id:
+            self._skip(record, generation, event.event_type, "skipped_vendor")
+        else:
+            self._queues.put(event.user_id, self._waiting(record, event.event_type))
+
+    def _skip(self, record: Record, generation: int, event_type: str, outcome: str) -> None:
+        self._ledger.done(generation, self._waiting(record, event_type), outcome)
+
+    def _waiting(self, record: Record, event_type: str) -> Waiting:
+        return Waiting(
+            record.partition,
+            record.offset,
+            event_type,
+            record.timestamp / 1000,
+            self._clock(),
+            event_type == SYNC_REQUEST,
+        )

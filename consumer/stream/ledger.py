@@ -1,0 +1,90 @@
+"""The books: what was read, what is done, and so what may be committed.
+
+Everything that is done goes through `done`, whatever its end, and is counted there once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from consumer.ops.metrics import Metrics
+from consumer.stream import offset_map
+from consumer.stream.offset_map import UnreadableMap
+from consumer.stream.offsets import PartitionOffsets
+from consumer.stream.user_queues import Waiting
+
+_log = structlog.get_logger("ledger")
+
+NO_EVENT_TYPE: Final = "none"
+"""The `type` label of a record that is no event: a tombstone, or malformed."""
+
+UNKNOWN_EVENT_TYPE: Final = "unknown"
+"""The `type` label of an event type we do not know; its own text would make the label unbounded."""
+
+
+class Ledger:
+    """The offsets of all owned partitions, in the current generation."""
+
+    def __init__(self, metrics: Metrics, wall_clock: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._partitions: dict[int, PartitionOffsets] = {}
+        self._generation = -1
+
+    def begin(self, generation: int, starts: Mapping[int, tuple[int, str]]) -> None:
+        """Open the books for a generation.
+
+        Args:
+            generation: whatever is done in another one is not booked.
+            starts: by partition, where it starts and the metadata of the commit found there.
+        """
+        earlier = self._partitions
+        self._generation = generation
+        self._partitions = {}
+        for partition, (offset, metadata) in starts.items():
+            try:
+                done = offset_map.decode(metadata, offset)
+            except UnreadableMap as error:
+                _log.warning("offset_map.ignored", partition=partition, reason=str(error))
+                done = frozenset()
+            before = earlier.get(partition)
+            books = PartitionOffsets(offset, done) if before is None else before.successor(offset, done)
+            self._partitions[partition] = books
+
+    def close(self) -> None:
+        """End the generation: nothing more is booked, but what was done is remembered for the next."""
+        self._generation = -1
+
+    def deliver(self, partition: int, offset: int) -> bool:
+        """Take a record that was read, and return whether it is still to be done."""
+        return self._partitions[partition].deliver(offset)
+
+    def done(self, generation: int, event: Waiting, outcome: str) -> None:
+        """Book an event as done, with its `outcome` of `events_total`. Ignored if its generation is over."""
+        if generation != self._generation:
+            return
+        books = self._partitions[event.partition]
+        if event.offset < books.committed:
+            self._metrics.commit_violations.inc()
+            _log.error("commit.violation", partition=event.partition, offset=event.offset, committed=books.committed)
+        books.complete(event.offset)
+        self._metrics.events.labels(event.event_type, outcome).inc()
+        self._metrics.event_age.observe(max(0.0, self._wall_clock() - event.recorded_at))
+
+    def commit_plan(self, positions: Mapping[int, int]) -> dict[int, tuple[int, str]]:
+        """Return by partition the offset to commit and its metadata, the map of what is done above it.
+
+        `positions` must be those of the consumer when everything it returned had been delivered.
+        """
+        plan = {}
+        for partition, books in self._partitions.items():
+            offset = books.committable(positions.get(partition, books.committed))
+            plan[partition] = (offset, offset_map.encode(offset, books.done_above(offset)))
+        return plan
+
+    def committed(self, plan: Mapping[int, tuple[int, str]]) -> None:
+        """Note that the broker stored a plan of this generation."""
+        for partition, (offset, _) in plan.items():
+            self._partitions[partition].committed = offset
+            self._metrics.committed_offset.labels(str(partition)).set(offset)

@@ -1,0 +1,84 @@
+"""Whether this process may write: its generation in the group, and the lease that a commit renews.
+
+aiokafka tells nobody how old its last heartbeat is, and a process that was frozen wakes up believing that it still
+owns everything. But the broker accepts a commit of a living member only, so the last successful commit is a lease:
+work starts while it is fresh, and nothing starts once the session may have run out.
+"""
+
+from typing import Final
+
+from consumer.clock import Clock
+
+_WRITE_TIMEOUT: Final = 5.0
+"""Seconds that a write phase may last: a process that lost its partitions may still land a write this long (P2)."""
+
+_MARGIN: Final = 1.0
+"""Seconds between the last write that may land and the end of the session, for timers that fire late."""
+
+
+class Membership:
+    """The generation a flight belongs to and the lease under which it may write.
+
+    The clock must count suspended time (`consumer.clock.suspended_time`).
+    """
+
+    def __init__(self, session_timeout: float, clock: Clock) -> None:
+        self.generation = 0
+        self.partitions: frozenset[int] = frozenset()
+        # A short session leaves less time to write, too: there must be a lease to write under.
+        self.write_timeout = min(_WRITE_TIMEOUT, session_timeout / 2)
+        self.lease_duration = session_timeout - self.write_timeout - min(_MARGIN, session_timeout / 10)
+        self._clock = clock
+        self._renewed_at: float | None = None
+        self._joined_at = clock()
+
+    def now(self) -> float:
+        """Return the time to hand to `renew` when a commit is about to start."""
+        return self._clock()
+
+    def join(self, partitions: frozenset[int], joined_at: float) -> None:
+        """Begin a generation with these partitions, assigned at that time. It has no lease until its first commit."""
+        self.generation += 1
+        self.partitions = partitions
+        self._renewed_at = None
+        self._joined_at = joined_at
+
+    @property
+    def may_commit(self) -> bool:
+        """Whether a commit may be sent.
+
+        Not once the lease ran out: a process that was frozen would commit beside its successor, and a group that has
+        become empty takes a commit of anybody (measured: it rewound the group).
+        """
+        return bool(self.partitions) and (
+            self.lease_remaining() > 0
+            if self._renewed_at is not None
+            else self._clock() < self._joined_at + self.lease_duration
+        )
+
+    def leave(self) -> None:
+        """End the generation: what still belongs to it counts for nothing from here on."""
+        self.join(frozenset(), self._clock())
+
+    def expel(self) -> None:
+        """Take the broker's word that this process is no member: the lease is over at once."""
+        self._renewed_at = float("-inf")
+
+    def renew(self, commit_started_at: float) -> None:
+        """Take a commit that succeeded as proof of membership at the moment it was sent."""
+        self._renewed_at = commit_started_at
+
+    def lease_remaining(self) -> float:
+        """Return for how many seconds work may still start; 0 without a lease."""
+        if self._renewed_at is None:
+            return 0.0
+        return max(0.0, self._renewed_at + self.lease_duration - self._clock())
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether this generation can no longer get a lease: the group must be joined anew."""
+        return bool(self.partitions) and not self.may_commit
+
+    def may_work(self, generation: int) -> bool:
+        """Return whether a flight of that generation may start a write now."""
+        return generation == self.generation and self.lease_remaining() > 0

@@ -1,0 +1,345 @@
+"""The one owner of the aiokafka consumer: it polls, hands records on, commits, and follows the group.
+
+aiokafka rebalances eagerly: every rebalance revokes everything, rewinds kept partitions to the last commit, forgets
+pauses and seeks, and swallows what its listener raises. So the listener only signals this owner, and each assignment
+is a generation that starts from the group's commits.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from msgspec import Struct
+
+from consumer.failure import Failure
+from consumer.ops.metrics import Metrics
+from consumer.stream.intake import Intake, Record
+from consumer.stream.ledger import Ledger
+from consumer.stream.malformed import MalformedRecords
+from consumer.stream.membership import Membership
+from consumer.stream.start_offsets import StartOffsets
+from consumer.stream.user_queues import UserQueues
+
+_log = structlog.get_logger("source")
+
+_POLL: Final = 0.25
+_COMMIT_INTERVAL: Final = 1.0
+_RENEWAL_INTERVAL: Final = 3.0
+_RESUME_AT: Final = 0.7
+_MALFORMED_BYTES: Final = 16 * 1024 * 1024
+_RETRY_AFTER: Final = 0.5
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds in seconds, and how many events may wait."""
+
+    max_pending: int
+    session_timeout: float
+    heartbeat_interval: float
+    shutdown_timeout: float
+
+    @property
+    def revoke_budget(self) -> float:
+        """Seconds that a revoke may take; a member learns of a rebalance up to a heartbeat late."""
+        return self.session_timeout - self.heartbeat_interval - 1.0
+
+    @property
+    def call_timeout(self) -> float:
+        """Seconds until a call of the broker counts as failed: with the broker down `commit()` never returns."""
+        return self.session_timeout / 6
+
+
+class Source(ConsumerRebalanceListener):
+    """Reads the topic as a member of the group, from `run` to `stop`."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        starts: StartOffsets,
+        intake: Intake,
+        *,
+        queues: UserQueues,
+        malformed: MalformedRecords,
+        ledger: Ledger,
+        membership: Membership,
+        topic: str,
+        limits: Limits,
+        metrics: Metrics,
+        share_changed: Callable[[float], None],
+    ) -> None:
+        """Own a started consumer; `share_changed` is told this instance's part of all partitions, 0 to 1."""
+        self._consumer = consumer
+        self._starts = starts
+        self._intake = intake
+        self._queues = queues
+        self._malformed = malformed
+        self._ledger = ledger
+        self._membership = membership
+        self._topic = topic
+        self._limits = limits
+        self._metrics = metrics
+        self._share_changed = share_changed
+        self._positions: dict[int, int] = {}
+        self._committed: dict[int, tuple[int, str]] = {}
+        self._committed_at = 0.0
+        self._paused = False
+        self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
+        self._revocation: asyncio.Future[None] | None = None
+        self._assignment: frozenset[int] | None = None
+        self._assigned_at = 0.0
+        self._signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopping = False
+        self._left = False
+        self.is_member = False
+        self.ticked_at = self._now()
+
+    # The listener: signals the owner, and does nothing slow.
+
+    async def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
+        """Have the owner end the generation, and wait for that within the rebalance's time."""
+        if self._left:
+            return
+        self._assignment = None
+        self._revocation = asyncio.get_running_loop().create_future()
+        self._notify()
+        await asyncio.wait([self._revocation], timeout=self._limits.revoke_budget)
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Have the owner begin a generation."""
+        self._assignment = frozenset(place.partition for place in assigned)
+        self._assigned_at = self._membership.now()
+        self._notify()
+
+    # The owner.
+
+    async def run(self) -> None:
+        """Consume until `stop` is called; on return everything begun is ended, committed and the group left.
+
+        Raises:
+            Failure: Kafka refuses for good, such as an authorization that is missing.
+        """
+        self._consumer.subscribe([self._topic], listener=self)
+        try:
+            while not self._stopping:
+                await self._step()
+        finally:
+            await self._leave()
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._stopping = True
+        self._notify()
+
+    async def _step(self) -> None:
+        self.ticked_at = self._now()
+        self._signal = asyncio.get_running_loop().create_future()
+        if self._revocation is not None and not self._revocation.done():
+            await self._end_generation(self._revocation)
+        elif self._assignment is not None and self._poll is None:
+            await self._begin_generation()
+        elif self._membership.lapsed:
+            # Others may own what this process thinks it owns.
+            await self._rejoin("lease lapsed")
+        else:
+            if self._poll is None and self._assignment is None:
+                self._poll = asyncio.create_task(
+                    self._consumer.getmany(timeout_ms=int(_POLL * 1000)), name="kafka-poll"
+                )
+            awaited: list[asyncio.Future[Any]] = [self._signal, *([self._poll] if self._poll else [])]
+            await asyncio.wait(awaited, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
+            if self._poll is not None and self._poll.done():
+                await self._take_poll(self._poll)
+            await self._commit_if_due()
+
+    async def _take_poll(self, poll: "asyncio.Task[dict[TopicPartition, list[Record]]]") -> None:
+        self._poll = None
+        try:
+            batches = poll.result()
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError):
+            if self.is_member:
+                # The log's start overtook us: begin again from the commits, which counts what is lost.
+                await self._rejoin("offset out of range")
+            return
+        except ConsumerStoppedError:
+            return
+        except KafkaError as error:
+            if not error.retriable:
+                raise Failure(f"Kafka refuses to be read from: {error!r}") from error
+            _log.warning("kafka.poll_failed", error=repr(error))
+            await asyncio.sleep(_RETRY_AFTER)
+            return
+        if self._assignment is not None or self._revocation is not None or not self.is_member:
+            return  # Read across a rebalance: the next generation seeks to where it starts.
+        generation = self._membership.generation
+        for batch in batches.values():
+            for record in batch:
+                self._intake.take(record, generation)
+        try:
+            for partition in self._membership.partitions:
+                # Only now: a position beyond what was handed on would let a commit overtake the work (P1).
+                self._positions[partition] = await self._consumer.position(TopicPartition(self._topic, partition))
+        except IllegalStateError:
+            return  # Revoked this very moment; the signal is on its way.
+        self._report_lag()
+        self._hold_back()
+
+    async def _begin_generation(self) -> None:
+        partitions = self._assignment or frozenset()
+        try:
+            async with asyncio.timeout(self._limits.call_timeout):
+                starts = await self._starts.find(partitions) if partitions else {}
+            for partition, start in starts.items():
+                self._consumer.seek(TopicPartition(self._topic, partition), start.offset)
+        except (KafkaError, TimeoutError, IllegalStateError) as error:
+            _log.warning("assignment.not_ready", error=repr(error))
+            await asyncio.wait([self._signal], timeout=_RETRY_AFTER)
+            return
+        if self._assignment is not partitions:
+            return  # Revoked meanwhile.
+        self._assignment = None
+        self._membership.join(partitions, self._assigned_at)
+        self._metrics.rebalances.inc()
+        self._positions = {partition: start.offset for partition, start in starts.items()}
+        self._committed = {}
+        self._paused = False
+        self._ledger.begin(
+            self._membership.generation,
+            {partition: (start.offset, start.metadata) for partition, start in starts.items()},
+        )
+        total = len(self._consumer.partitions_for_topic(self._topic) or partitions) or 1
+        self._share_changed(len(partitions) / total)
+        self._metrics.assigned_partitions.set(len(partitions))
+        for partition, start in starts.items():
+            self._metrics.consumer_lag.labels(str(partition)).set(start.end - start.offset)
+        _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
+        self.is_member = True
+        await self._commit()
+        self._queues.open()
+
+    async def _end_generation(self, revocation: "asyncio.Future[None]") -> None:
+        """Stop intake, end what flies, commit, and let the rebalance go on."""
+        if self.is_member:
+            deadline = self._now() + self._limits.revoke_budget - self._limits.call_timeout
+            await self._queues.settle(min(self._membership.write_timeout + 0.5, deadline - self._now()))
+            await self._malformed.settle(max(0.0, deadline - self._now()))
+            await self._commit()
+            self._close_generation()
+        if not revocation.done():
+            revocation.set_result(None)
+        if self._revocation is revocation:
+            self._revocation = None
+
+    async def _rejoin(self, reason: str) -> None:
+        """Drop what waits, without a commit, and join the group anew; aiokafka rejoins on every `subscribe`."""
+        _log.warning("group.rejoining", reason=reason, generation=self._membership.generation)
+        await self._queues.settle(self._membership.write_timeout + 0.5)
+        self._close_generation()
+        self._consumer.subscribe([self._topic], listener=self)
+
+    def _close_generation(self) -> None:
+        self.is_member = False
+        self._queues.drop()
+        self._malformed.drop()
+        self._ledger.close()
+        self._membership.leave()
+        self._share_changed(0.0)
+        self._metrics.assigned_partitions.set(0)
+        self._metrics.consumer_lag.clear()
+        self._metrics.committed_offset.clear()
+
+    def _hold_back(self) -> None:
+        """Back-pressure: pause above the bound, resume well below it, since a pause throws away what was fetched."""
+        waiting = self._queues.pending + len(self._malformed)
+        full = waiting >= self._limits.max_pending or self._malformed.bytes_waiting > _MALFORMED_BYTES
+        if full and not self._paused:
+            self._consumer.pause(*self._consumer.assignment())
+            self._paused = True
+        elif self._paused and not full and waiting <= self._limits.max_pending * _RESUME_AT:
+            self._consumer.resume(*self._consumer.assignment())
+            self._paused = False
+
+    def _report_lag(self) -> None:
+        for place in self._consumer.assignment():
+            end = self._consumer.highwater(place)
+            if end is not None and place.partition in self._committed:
+                lag = max(0, end - self._committed[place.partition][0])
+                self._metrics.consumer_lag.labels(str(place.partition)).set(lag)
+
+    async def _commit_if_due(self) -> None:
+        if not self.is_member or not self._membership.partitions:
+            return
+        age = self._now() - self._committed_at
+        renewal = min(_RENEWAL_INTERVAL, self._membership.lease_duration / 3)
+        if age >= min(_COMMIT_INTERVAL, renewal) and (
+            age >= renewal or self._ledger.commit_plan(self._positions) != self._committed
+        ):
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Commit what is done, changed or not: a commit that succeeds renews the lease."""
+        if not self._membership.may_commit:
+            return
+        plan = self._ledger.commit_plan(self._positions)
+        started_at = self._membership.now()
+        self._committed_at = self._now()
+        try:
+            async with asyncio.timeout(self._limits.call_timeout):
+                await self._consumer.commit(
+                    {TopicPartition(self._topic, partition): at for partition, at in plan.items()}
+                )
+        except (KafkaError, TimeoutError) as error:
+            self._metrics.commit_failures.inc()
+            _log.warning("commit.failed", error=repr(error))
+            if isinstance(error, CommitFailedError) and not isinstance(error.__cause__, RebalanceInProgressError):
+                self._membership.expel()
+            return
+        self._membership.renew(started_at)
+        self._committed = plan
+        self._ledger.committed(plan)
+        self._report_lag()
+
+    async def _leave(self) -> None:
+        """End what flies, commit, and leave the group, in `shutdown_timeout` whatever the broker does."""
+        budget = self._limits.shutdown_timeout
+        writes = min(self._membership.write_timeout, budget / 4)
+        patience = max(0.0, budget - writes - self._limits.call_timeout - 3.0)
+        if self.is_member:
+            await self._queues.settle(writes, patience=patience)
+            await self._malformed.settle(1.0)
+            await self._commit()
+            self._close_generation()
+        self._left = True
+        if self._revocation is not None and not self._revocation.done():
+            self._revocation.set_result(None)
+        await end_task(asyncio.create_task(self._consumer.stop(), name="kafka-stop"), 1.5)
+        if self._poll is not None:
+            await end_task(self._poll, 0)
+
+    def _notify(self) -> None:
+        if not self._signal.done():
+            self._signal.set_result(None)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def end_task(task: "asyncio.Task[Any]", patience: float) -> None:
+    """Await a task of aiokafka's, which may never end, or raise CancelledError though nobody cancelled it."""
+    await asyncio.wait([task], timeout=patience)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("kafka.stop_failed", error=repr(error))

@@ -1,0 +1,106 @@
+"""Where a partition starts when it is assigned: our own decision, aiokafka's reset policy is `none`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from msgspec import Struct
+
+from consumer.ops.metrics import Metrics
+
+_log = structlog.get_logger("start_offsets")
+
+Reset = Literal["earliest", "latest"]
+
+
+class Start(Struct, frozen=True):
+    """Where a partition starts.
+
+    Attributes:
+        offset: the first offset to read.
+        metadata: the metadata of the commit at that very offset, else "".
+        end: the end of the partition when it was assigned.
+        lost: how many records were removed from the log before they were read.
+    """
+
+    offset: int
+    metadata: str
+    end: int
+    lost: int = 0
+
+
+def decide(commit: tuple[int, str] | None, *, first: int, end: int, group_is_new: bool, reset: Reset) -> Start:
+    """Return where to start (`contract.md`, the topic: offsets).
+
+    Args:
+        commit: the group's offset and its metadata, or None without one.
+        first: the log's first offset.
+        end: the offset after its last record.
+        group_is_new: whether the group has no commit in any partition of the topic; a partition without one in a
+            group that has others was added later, and its first records must not be lost.
+        reset: where a new group starts.
+    """
+    if commit is None:
+        return Start(end if group_is_new and reset == "latest" else first, "", end)
+    offset, metadata = commit
+    if offset < first:
+        return Start(first, "", end, lost=first - offset)
+    if offset > end:
+        # The log is shorter than what was committed: the topic was made anew, so nothing of it was read.
+        return Start(first, "", end)
+    return Start(offset, metadata, end)
+
+
+class StartOffsets:
+    """Looks up what `decide` needs to know. The admin client is used since `committed()` drops the metadata."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        *,
+        group: str,
+        topic: str,
+        reset: Reset,
+        metrics: Metrics,
+    ) -> None:
+        """Look up with started clients."""
+        self._consumer = consumer
+        self._admin = admin
+        self._group = group
+        self._topic = topic
+        self._reset: Reset = reset
+        self._metrics = metrics
+
+    async def find(self, partitions: Iterable[int]) -> Mapping[int, Start]:
+        """Return where each partition starts; records that were lost are counted and logged as an error.
+
+        Raises:
+            KafkaError: the broker did not answer.
+        """
+        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
+        commits = {
+            place.partition: (commit.offset, commit.metadata or "")
+            for place, commit in (await self._admin.list_consumer_group_offsets(self._group)).items()
+            if place.topic == self._topic and commit.offset >= 0
+        }
+        first = await self._consumer.beginning_offsets(wanted)
+        end = await self._consumer.end_offsets(wanted)
+        starts = {}
+        for place in wanted:
+            commit = commits.get(place.partition)
+            start = decide(commit, first=first[place], end=end[place], group_is_new=not commits, reset=self._reset)
+            if commit is not None and start.offset != commit[0]:
+                self._metrics.records_lost.inc(start.lost)
+                _log.error(
+                    "offsets.out_of_range",
+                    partition=place.partition,
+                    committed=commit[0],
+                    log_start=first[place],
+                    log_end=end[place],
+                    records_lost=start.lost,
+                )
+            starts[place.partition] = start
+        return starts

@@ -1,0 +1,326 @@
+"""Order per user, many users at once: one queue per user, at most one sync of a user at a time (promises P2, P5, P7).
+
+A queue lingers first, so that events which arrive together are answered together; then it waits for a slot, oldest
+event first, requests of ours after events; then it flies. A user who lingers or waits for a retry holds no slot.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from heapq import heappop, heappush
+from itertools import chain, count
+from typing import Protocol
+
+from msgspec import Struct
+
+from consumer.clock import Clock
+from consumer.sync.flight import LeaseLost, WriteAudit
+
+
+class Waiting(Struct, frozen=True, gc=False):
+    """An event that is not done: where it lies and since when. The record itself stays in the topic.
+
+    Attributes:
+        partition: the partition it was read from.
+        offset: its offset there.
+        event_type: its type, as a metric label.
+        recorded_at: the record's timestamp, unix seconds.
+        arrived_at: when it was read, on the queues' clock.
+        is_request: whether it is one of our own requests, which yield to events of users.
+    """
+
+    partition: int
+    offset: int
+    event_type: str
+    recorded_at: float
+    arrived_at: float
+    is_request: bool
+
+
+class Landed(Struct, frozen=True):
+    """How a flight ended: every event it answered is done."""
+
+
+class Again(Struct, frozen=True):
+    """How a flight ended: its events wait, and the user flies again after `delay` seconds."""
+
+    delay: float
+
+
+class Admission(Protocol):
+    """Says whether another sync may start; see `consumer.sync.breaker.Gatekeeper`."""
+
+    def admits(self) -> bool:
+        """Return whether one more sync may start now."""
+
+    def wait(self) -> float | None:
+        """Return after how many seconds to ask again, or None to wait for a wake-up."""
+
+
+class Lease(Protocol):
+    """Says whether this process may still write; see `consumer.stream.membership.Membership`."""
+
+    @property
+    def generation(self) -> int:
+        """The generation that new flights belong to."""
+
+    def may_work(self, generation: int) -> bool:
+        """Return whether a flight of that generation may start a write now."""
+
+
+class Phase(Enum):
+    """How far a flight is. Only a writing one must not be cancelled."""
+
+    WAITING = 0
+    READING = 1
+    WRITING = 2
+
+
+class UserQueue:
+    """What waits for one user, and how the syncs of it went so far."""
+
+    __slots__ = ("attempts", "claim", "due", "refusals", "user_id", "waiting")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.waiting: list[Waiting] = []
+        self.attempts = 0
+        self.refusals = 0
+        self.due = 0.0
+        self.claim = 0
+        """The number of this queue's one valid place in a heap; 0 while it flies or is blocked."""
+
+
+class Flight:
+    """One sync of one user under way. Implements `consumer.sync.flight.Flight`."""
+
+    def __init__(
+        self, queue: UserQueue, lease: Lease, *, coalesce: bool, wrote: Callable[["Flight", WriteAudit], None]
+    ) -> None:
+        self.queue = queue
+        self.generation = lease.generation
+        self.phase = Phase.WAITING
+        self.events: list[Waiting] = []
+        self.task: asyncio.Task[None] | None = None
+        self.recalled = False
+        self._lease = lease
+        self._coalesce = coalesce
+        self._wrote = wrote
+
+    @property
+    def user_id(self) -> str:
+        """The user this flight syncs."""
+        return self.queue.user_id
+
+    def reading(self) -> None:
+        """Take what waits until now: its sync reads state that is newer than all of it (P3)."""
+        self.phase = Phase.READING
+        taken = len(self.queue.waiting) if self._coalesce else 1
+        self.events += self.queue.waiting[:taken]
+        del self.queue.waiting[:taken]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Enclose a write phase, which nobody cancels."""
+        self.check_lease()
+        self.phase = Phase.WRITING
+        try:
+            yield
+        finally:
+            self.phase = Phase.READING
+
+    def check_lease(self) -> None:
+        """Raise LeaseLost unless this process still owns the user's events."""
+        if not self._lease.may_work(self.generation):
+            raise LeaseLost
+
+    def wrote(self, audit: WriteAudit) -> None:
+        """Pass the audit of an accepted write on."""
+        self._wrote(self, audit)
+
+
+Work = Callable[[Flight], Awaitable[Landed | Again]]
+
+
+class UserQueues:
+    """All users with something to do."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        admission: Admission,
+        *,
+        concurrency: int,
+        linger: float,
+        coalesce: bool,
+        clock: Clock,
+        wrote: Callable[[Flight, WriteAudit], None] = lambda _flight, _audit: None,
+    ) -> None:
+        self.pending = 0
+        self._lease = lease
+        self._admission = admission
+        self._concurrency = concurrency
+        self._linger = linger
+        self._coalesce = coalesce
+        self._clock = clock
+        self._wrote = wrote
+        self._queues: dict[str, UserQueue] = {}
+        self._flights: dict[str, Flight] = {}
+        self._ready: list[tuple[bool, float, int, UserQueue]] = []
+        self._delayed: list[tuple[float, int, UserQueue]] = []
+        self._claims = count(1)
+        self._wake = asyncio.Event()
+        self._accepting = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many users are being synced at this moment."""
+        return len(self._flights)
+
+    def oldest_arrival(self) -> float | None:
+        """Return when the oldest event that is not done was read, on the clock; None without one."""
+        waiting = (queue.waiting[0].arrived_at for queue in self._queues.values() if queue.waiting)
+        flying = (flight.events[0].arrived_at for flight in self._flights.values() if flight.events)
+        return min(chain(waiting, flying), default=None)
+
+    def open(self) -> None:
+        """Let flights start; a generation begins."""
+        self._accepting = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again for what may start: the admission changed."""
+        self._wake.set()
+
+    def put(self, user_id: str, event: Waiting) -> None:
+        """Line the event up behind those of its user."""
+        queue = self._queues.get(user_id)
+        if queue is None:
+            queue = self._queues[user_id] = UserQueue(user_id)
+        queue.waiting.append(event)
+        self.pending += 1
+        if len(queue.waiting) == 1:
+            if user_id not in self._flights:
+                self._delay(queue, event.arrived_at + self._linger)
+        elif queue.claim and not event.is_request and queue.waiting[-2].is_request:
+            # An event joined a queue of requests: from now on it is served among the events.
+            self._delay(queue, queue.due)
+
+    async def run(self, work: Work) -> None:
+        """Start syncs as slots, time and the admission allow, until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                next_look = self._start_flights(work, tasks)
+                timer = None if next_look is None else loop.call_later(next_look, self._wake.set)
+                try:
+                    await self._wake.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
+
+    async def settle(self, budget: float, *, patience: float = 0.0) -> bool:
+        """Start nothing more and end what flies: reads are cancelled, writes are awaited.
+
+        Args:
+            budget: seconds for the writes to end, once reads are cancelled.
+            patience: seconds that reads may go on before they are cancelled; what only waits is cancelled at once.
+
+        Returns:
+            Whether everything ended. What did not counts for nothing once `drop` was called.
+        """
+        self._accepting = False
+        await self._recall({Phase.WAITING}, patience)
+        await self._recall({Phase.WAITING, Phase.READING}, budget)
+        return not self._flights
+
+    def drop(self) -> None:
+        """Forget everything that waits: its partitions were revoked, and the next owner reads it again."""
+        self._queues.clear()
+        self._ready.clear()
+        self._delayed.clear()
+        self.pending = 0
+
+    async def _recall(self, cancelled: set[Phase], seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            for flight in self._flights.values():
+                if flight.phase in cancelled and flight.task is not None and not flight.recalled:
+                    flight.recalled = flight.task.cancel()
+            await asyncio.sleep(0)
+            tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+            left = deadline - asyncio.get_running_loop().time()
+            if not tasks or left <= 0:
+                return
+            await asyncio.wait(tasks, timeout=min(left, 0.05))
+
+    def _delay(self, queue: UserQueue, due: float) -> None:
+        queue.claim, queue.due = next(self._claims), due
+        if due <= self._clock():
+            self._make_ready(queue)
+        else:
+            heappush(self._delayed, (due, queue.claim, queue))
+        if self._accepting:
+            self.wake()
+
+    def _make_ready(self, queue: UserQueue) -> None:
+        only_requests = all(event.is_request for event in queue.waiting)
+        heappush(self._ready, (only_requests, queue.waiting[0].arrived_at, queue.claim, queue))
+
+    def _start_flights(self, work: Work, tasks: asyncio.TaskGroup) -> float | None:
+        """Start what may start, and return after how many seconds to look again (None: only when woken)."""
+        now = self._clock()
+        while self._delayed and (self._delayed[0][0] <= now or self._delayed[0][1] != self._delayed[0][2].claim):
+            _, claim, queue = heappop(self._delayed)
+            if claim == queue.claim:
+                self._make_ready(queue)
+        if not self._accepting:
+            return None
+        while self._ready and len(self._flights) < self._concurrency:
+            _, _, claim, queue = self._ready[0]
+            if claim != queue.claim:
+                heappop(self._ready)
+                continue
+            if queue.user_id in self._flights:
+                # Still flying for an older generation; its landing wakes the queue.
+                heappop(self._ready)
+                queue.claim = 0
+                continue
+            if not self._admission.admits():
+                return self._admission.wait()
+            heappop(self._ready)
+            queue.claim = 0
+            flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote)
+            self._flights[queue.user_id] = flight
+            flight.task = tasks.create_task(self._fly(flight, work))
+        return max(0.0, self._delayed[0][0] - now) if self._delayed else None
+
+    async def _fly(self, flight: Flight, work: Work) -> None:
+        verdict: Landed | Again = Again(0)
+        try:
+            verdict = await work(flight)
+        finally:
+            self._land(flight, verdict)
+
+    def _land(self, flight: Flight, verdict: Landed | Again) -> None:
+        queue, user_id = flight.queue, flight.user_id
+        del self._flights[user_id]
+        self.wake()
+        if self._queues.get(user_id) is not queue:
+            # Dropped meanwhile; a queue of the next generation may have waited for this landing.
+            blocked = self._queues.get(user_id)
+            if blocked is not None and not blocked.claim:
+                self._delay(blocked, 0)
+            return
+        if isinstance(verdict, Again):
+            queue.waiting[:0] = flight.events
+            self._delay(queue, self._clock() + verdict.delay)
+            return
+        self.pending -= len(flight.events)
+        queue.attempts = queue.refusals = 0
+        if queue.waiting:
+            self._delay(queue, queue.waiting[0].arrived_at + self._linger)
+        else:
+            del self._queues[user_id]
