@@ -1,0 +1,64 @@
+# Every target sets up what it needs: a fresh clone has no step before `make test` or `make demo`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+
+# Each stamp says that an extra of pyproject.toml, as it stands, is installed.
+DEV := $(VENV)/installed-dev
+DEMO := $(VENV)/installed-demo
+
+.PHONY: help test demo lint format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+test: lint ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
+	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
+
+demo: $(DEMO) ## the whole program on this machine: broker, both APIs, events, contacts
+	$(BIN)/sesamy-mailmojo demo $(DEMO_ARGS)
+
+lint: $(DEV) ## ruff and mypy, as in the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(DEV) ## what ruff can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(DEV) ## throughput against a real Kafka (BENCH_ARGS=--help)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+clean: ## remove everything that the other targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist deploy/kafka/target
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "Installing the program and its development tools into $(VENV) …"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(DEMO) $@
+
+$(DEMO): pyproject.toml | $(BIN)/python
+	@echo "Installing the program into $(VENV) …"
+	@$(PIP) install --editable '.[demo]'
+	@touch $@
+
+# A candidate counts when it runs: a version manager's shim may stand in PATH for a Python that is not there.
+# ensurepip is asked for because Debian and Ubuntu leave it out of the base package.
+$(BIN)/python:
+	@old=; bare=; \
+	for python in $(PYTHONS); do \
+	  $$python -c '' 2>/dev/null || continue; \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { old="$$python"; continue; }; \
+	  $$python -c 'import ensurepip, venv' 2>/dev/null || { bare="$$python"; continue; }; \
+	  echo "Creating $(VENV) with $$($$python --version) …"; \
+	  $$python -m venv --clear $(VENV) && exit 0; rm -rf $(VENV); exit 1; \
+	done; \
+	if [ -n "$$bare" ]; then \
+	  echo "$$bare cannot make a virtual environment. On Debian and Ubuntu: sudo apt-get install $$($$bare -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')" >&2; \
+	else \
+	  echo "Python 3.11 or newer is needed; tried: $(PYTHONS)$${old:+ ($$old is $$($$old --version 2>&1))}. Another one: make PYTHON=/path/to/python3" >&2; \
+	fi; \
+	exit 1
