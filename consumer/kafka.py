@@ -84,8 +84,8 @@ def reader_arguments(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def producer_arguments(kafka: KafkaSettings) -> dict[str, Any]:
-    """Return the arguments of a producer whose records are stored when its `send_and_wait` returns."""
-    return {**connection_arguments(kafka), "acks": "all"}
+    """Return the arguments of a producer whose records are stored, once and in order, when a send was awaited."""
+    return {**connection_arguments(kafka), "acks": "all", "enable_idempotence": True}
 
 
 @asynccontextmanager

@@ -1,0 +1,110 @@
+"""`check`: is everything there that `run` needs? It creates nothing."""
+
+import argparse
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import Struct, structs, to_builtins
+
+from consumer.cli import output
+from consumer.cli.run import run_loop
+from consumer.failure import Failure
+from consumer.settings import Settings, load
+
+if TYPE_CHECKING:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+_SECONDS: Final = 15.0
+"""What one API may take for its part, waits for a quota included."""
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    name: str
+    status: Literal["ok", "failed", "skipped"]
+    detail: str
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "check",
+        help="is everything there: settings, Kafka, Sesamy, Mailmojo, account fields",
+        description="Looks at everything `run` needs, one line each, and creates nothing.",
+        epilog="example:\n  sesamy-mailmojo check --config /etc/sesamy-mailmojo.toml && echo ready\n\n"
+        "exits with 1 when something is not as it must be",
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON per check")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(args: argparse.Namespace) -> int:
+    settings = load(os.environ, args.config)
+
+    from consumer.ops import logs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
+
+    # What the libraries log of a failing connection is what the lines below say in one sentence.
+    logs.configure(structs.replace(settings.log, level="error"))
+    checks = [Check("settings", "ok", "complete"), *run_loop(_look(settings))]
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        if args.json:
+            output.print_json(to_builtins(check))
+        else:
+            print(f"{check.status:7}  {check.name:{width}}  {check.detail}")
+    return 1 if any(check.status != "ok" for check in checks) else 0
+
+
+async def _look(settings: Settings) -> list[Check]:
+    from consumer.cli.check_apis import look_at_apis  # noqa: PLC0415 - heavy
+
+    parts = await asyncio.gather(_look_at_kafka(settings), look_at_apis(settings, _SECONDS))
+    return [check for part in parts for check in part]
+
+
+async def _look_at_kafka(settings: Settings) -> list[Check]:
+    from consumer import kafka  # noqa: PLC0415 - heavy
+
+    names = ("Kafka", "topic", "dead-letter topic", "group")
+    try:
+        async with kafka.admin(settings.kafka) as client:
+            counts = await kafka.count_partitions(client, {settings.kafka.topic, settings.kafka.dead_letter_topic})
+            return [
+                Check("Kafka", "ok", f"answers at {settings.kafka.bootstrap_servers}"),
+                _topic("topic", settings.kafka.topic, "KAFKA_TOPIC", counts),
+                _topic("dead-letter topic", settings.kafka.dead_letter_topic, "KAFKA_DEAD_LETTER_TOPIC", counts),
+                await _group(settings, client, counts.get(settings.kafka.topic, 0)),
+            ]
+    except Failure as failure:
+        return [
+            Check("Kafka", "failed", str(failure)),
+            *(Check(name, "skipped", "needs Kafka") for name in names[1:]),
+        ]
+
+
+def _topic(name: str, topic: str, setting: str, counts: dict[str, int]) -> Check:
+    count = counts.get(topic)
+    if count is None:
+        return Check(name, "failed", f"{topic} does not exist; create it, or correct {setting}")
+    return Check(name, "ok", f"{topic}, {_counted(count, 'partition')}")
+
+
+async def _group(settings: Settings, client: "AIOKafkaAdminClient", partitions: int) -> Check:
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - heavy
+
+    from consumer import kafka  # noqa: PLC0415 - heavy
+
+    group = settings.group_id
+    try:
+        members = await kafka.group_members(client, group)
+        commits = await kafka.group_offsets(client, group, settings.kafka.topic)
+    except KafkaError as error:
+        return Check("group", "failed", f"{group} (KAFKA_GROUP_ID): {kafka.explain(settings.kafka, error)}")
+    begun = f"commits in {len(commits)} of {_counted(partitions, 'partition')}" if commits else "new, no commits"
+    return Check("group", "ok", f"{group}, {_counted(members, 'member')}, {begun}")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

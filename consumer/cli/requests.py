@@ -1,0 +1,156 @@
+"""Sync requests in the topic: our own records, which ask the running service to sync a user."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, Self
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from consumer import kafka
+from consumer.failure import Failure
+from consumer.settings import KafkaSettings, Settings
+from consumer.stream.offset_map import UnreadableMap, decode
+from schemas.events import SYNC_REQUEST
+
+_LOOK_EVERY: Final = 0.5
+"""Seconds between looks at the group's commits."""
+
+
+class Request(Struct, frozen=True):
+    """A sync request and its place in the topic."""
+
+    user_id: str
+    partition: int
+    offset: int
+
+
+class DeadLetter(Struct, frozen=True):
+    """What a dead letter says of itself."""
+
+    reason: str
+    error: str
+
+
+def encode(settings: Settings, user_id: str) -> bytes:
+    """Return the value of a request, inside the envelope that `kafka.value_pointer` describes."""
+    value: dict[str, object] = {
+        "eventType": SYNC_REQUEST,
+        "vendorId": settings.sesamy.vendor_id or "sesamy-mailmojo",
+        "userId": user_id,
+        "occured_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+    for part in reversed((settings.kafka.value_pointer or "").split("/")[1:]):
+        value = {part.replace("~1", "/").replace("~0", "~"): value}
+    return orjson.dumps(value)
+
+
+async def put(settings: Settings, user_ids: Sequence[str]) -> list[Request]:
+    """Store a request for each user and return where they are. The topic must exist.
+
+    Raises:
+        Failure: a request could not be stored.
+    """
+    producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
+    try:
+        await producer.start()
+        sent = [
+            await producer.send(settings.kafka.topic, encode(settings, user_id), key=user_id.encode())
+            for user_id in user_ids
+        ]
+        stored = await asyncio.gather(*sent)
+    except (KafkaError, OSError) as error:
+        raise Failure(kafka.explain(settings.kafka, error)) from error
+    finally:
+        await producer.stop()
+    return [Request(user_id, place.partition, place.offset) for user_id, place in zip(user_ids, stored, strict=True)]
+
+
+async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> set[Request]:  # noqa: ASYNC109 - its user's option
+    """Wait until the group has done the requests; return those that are not done after `timeout` seconds.
+
+    Raises:
+        Failure: Kafka cannot be reached.
+    """
+    waiting = set(requests)
+    end = asyncio.get_running_loop().time() + timeout
+    async with kafka.admin(settings.kafka) as client:
+        while True:
+            commits = await kafka.group_offsets(client, settings.group_id, settings.kafka.topic)
+            waiting = {request for request in waiting if not _is_done(request, commits)}
+            if not waiting or asyncio.get_running_loop().time() >= end:
+                return waiting
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+def _is_done(request: Request, commits: Mapping[int, kafka.Committed]) -> bool:
+    commit = commits.get(request.partition)
+    if commit is None:
+        return False
+    try:
+        above = decode(commit.metadata, commit.offset)
+    except UnreadableMap:
+        above = frozenset()
+    return request.offset < commit.offset or request.offset in above
+
+
+class DeadLetterWatch:
+    """Finds the dead letters of requests among what the dead-letter topic receives after `start`."""
+
+    def __init__(self, settings: KafkaSettings, partitions: int) -> None:
+        self._settings = settings
+        self._places = [TopicPartition(settings.dead_letter_topic, number) for number in range(partitions)]
+        self._since: dict[TopicPartition, int] = {}
+        self._consumer = AIOKafkaConsumer(**kafka.reader_arguments(settings))
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._consumer.start()
+            self._consumer.assign(self._places)
+            self._since = await self._consumer.end_offsets(self._places)
+        except (KafkaError, OSError) as error:
+            await self._consumer.stop()
+            raise Failure(kafka.explain(self._settings, error)) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def find(self, requests: Collection[Request]) -> dict[Request, DeadLetter]:
+        """Return the requests that ended as dead letters.
+
+        When one sync answered a request together with newer events of its user, the newest of them is the dead
+        letter (`contract.md`, the topic): it counts for the request.
+        """
+        found: dict[Request, DeadLetter] = {}
+        try:
+            ends = await self._consumer.end_offsets(self._places)
+            for place, start in self._since.items():
+                self._consumer.seek(place, start)
+            while any([await self._consumer.position(place) < end for place, end in ends.items()]):
+                for records in (await self._consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        marks = {
+                            name: value.decode(errors="replace")
+                            for name, value in record.headers
+                            if name.startswith("dead-")
+                        }
+                        for request in requests:
+                            if _answers(request, record.key, marks, self._settings.topic):
+                                found[request] = DeadLetter(
+                                    marks.get("dead-letter-reason", ""), marks.get("dead-letter-error", "")
+                                )
+        except (KafkaError, OSError) as error:
+            raise Failure(kafka.explain(self._settings, error)) from error
+        return found
+
+
+def _answers(request: Request, key: bytes | None, marks: Mapping[str, str], topic: str) -> bool:
+    if (marks.get("dead-letter-topic"), marks.get("dead-letter-partition")) != (topic, str(request.partition)):
+        return False
+    offset = int(marks.get("dead-letter-offset", "-1"))
+    of_later_event = offset > request.offset and key == request.user_id.encode()
+    return offset == request.offset or (of_later_event and marks.get("dead-letter-reason") != "malformed")

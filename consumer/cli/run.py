@@ -1,0 +1,61 @@
+"""`run`: the service."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from consumer.settings import load
+from consumer.settings.tree import table
+
+T = TypeVar("T")
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="the service: consume, sync, commit, until SIGTERM or SIGINT",
+        description="Consumes the topic of events and keeps the Mailmojo list in step, until SIGTERM or SIGINT.",
+        epilog=_epilog(),
+    )
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(args: argparse.Namespace) -> int:
+    settings = load(os.environ, args.config)
+
+    from consumer import service  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
+    from consumer.ops import logs  # noqa: PLC0415
+
+    logs.configure(settings.log)
+    return run_loop(service.run(settings))
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own, the faster one where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _epilog() -> str:
+    rows = [(row.setting.env, row.toml, row.shown_default, row.setting.meaning) for row in table()]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    lines = [
+        f"  {env:{widths[0]}}  {toml:{widths[1]}}  {meaning}" + (f" [{default}]" if default else "")
+        for env, toml, default, meaning in rows
+    ]
+    return "\n".join(
+        [
+            "example:",
+            "  sesamy-mailmojo run --config /etc/sesamy-mailmojo.toml",
+            "",
+            "settings, as environment variables or TOML keys (secrets also as NAME_FILE, the path of a file):",
+            *lines,
+        ]
+    )

@@ -1,0 +1,131 @@
+"""`sync`: bring some users up to date now."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from msgspec import Struct, to_builtins
+
+from consumer.cli import output
+from consumer.cli.run import run_loop
+from consumer.failure import Failure
+from consumer.settings import Settings, load
+
+
+class Result(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What became of one user."""
+
+    user_id: str
+    status: str
+    """`requested`, `done`, `waiting`, `failed`, or with --direct and --dry-run the outcome of the sync."""
+    detail: str = ""
+    fields: tuple[str, ...] = ()
+    tags_added: tuple[str, ...] = ()
+    tags_removed: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The result for people to read."""
+        parts = [f"{self.user_id}: {self.status.replace('_', ' ')}"]
+        for name, values in (
+            ("fields", self.fields),
+            ("tags added", self.tags_added),
+            ("tags removed", self.tags_removed),
+        ):
+            if values:
+                parts.append(f"{name}: {', '.join(values)}")
+        if self.detail:
+            parts.append(self.detail)
+        return "; ".join(parts)
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "sync",
+        help="sync some users now, through the running service or in this process",
+        description="Asks the running service, through the topic, to sync these users, and waits until that is done.",
+        epilog="examples:\n"
+        "  sesamy-mailmojo sync 'email|84cccf985de28a2a84824786'\n"
+        "  sesamy-mailmojo sync --dry-run 'email|84cccf985de28a2a84824786'   # what would be written?\n\n"
+        "exits with 1 when a sync failed (its dead letter says why) or was not done in time",
+    )
+    parser.add_argument("user_ids", nargs="+", metavar="USER_ID", type=_user_id)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--no-wait", action="store_true", help="only put the requests into the topic")
+    how.add_argument("--direct", action="store_true", help="sync in this process; the service must be stopped")
+    how.add_argument("--dry-run", action="store_true", help="read and print what would be written, write nothing")
+    parser.add_argument("--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="wait this long [300]")
+    parser.add_argument("--json", action="store_true", help="one line of JSON per user")
+    parser.set_defaults(handler=_handle)
+
+
+def _user_id(text: str) -> str:
+    if text in {"", ".", ".."} or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a user id")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _handle(args: argparse.Namespace) -> int:
+    in_process = args.direct or args.dry_run
+    settings = load(os.environ, args.config, needs={"kafka", "sesamy", "mailmojo"} if in_process else {"kafka"})
+
+    from consumer.ops import logs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
+
+    logs.configure(settings.log)
+    user_ids = list(dict.fromkeys(args.user_ids))
+    if in_process:
+        from consumer.cli.in_process import sync_here  # noqa: PLC0415
+
+        results = run_loop(sync_here(settings, user_ids, dry_run=args.dry_run))
+    else:
+        results = run_loop(_through_topic(settings, user_ids, None if args.no_wait else args.timeout))
+    for result in results:
+        if args.json:
+            output.print_json(to_builtins(result))
+        else:
+            print(result.line)
+    return 1 if any(result.status in {"failed", "waiting"} for result in results) else 0
+
+
+async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: float | None) -> list[Result]:  # noqa: ASYNC109 - the option
+    from consumer import kafka  # noqa: PLC0415 - heavy
+    from consumer.cli import requests  # noqa: PLC0415
+
+    topic, letters = settings.kafka.topic, settings.kafka.dead_letter_topic
+    async with kafka.admin(settings.kafka) as client:
+        partitions = await kafka.count_partitions(client, {topic, letters})
+        members = await kafka.group_members(client, settings.group_id)
+    for name, setting in ((topic, "KAFKA_TOPIC"), (letters, "KAFKA_DEAD_LETTER_TOPIC")):
+        if name not in partitions:
+            raise Failure(f"topic {name} ({setting}) does not exist; create it, or correct {setting}")
+    if not members:
+        output.complain(f"nobody is in group {settings.group_id}: the requests wait until the service runs")
+
+    if timeout is None:
+        stored = await requests.put(settings, user_ids)
+        return [Result(request.user_id, "requested") for request in stored]
+    async with requests.DeadLetterWatch(settings.kafka, partitions[letters]) as watch:
+        stored = await requests.put(settings, user_ids)
+        waiting = await requests.wait(settings, stored, timeout)
+        failed = await watch.find(stored)
+    results = []
+    for request in stored:
+        if letter := failed.get(request):
+            results.append(Result(request.user_id, "failed", f"dead letter: {letter.reason}: {letter.error}"))
+        elif request in waiting:
+            place = f"partition {request.partition}, offset {request.offset}"
+            results.append(Result(request.user_id, "waiting", f"not done after {timeout:g} s ({place})"))
+        else:
+            results.append(Result(request.user_id, "done"))
+    return results
