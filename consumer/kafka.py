@@ -1,10 +1,11 @@
 """How to reach Kafka: arguments for aiokafka's clients, and looks that create nothing."""
 
 import asyncio
+import re
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
@@ -25,6 +26,8 @@ from msgspec import Struct
 
 from consumer.failure import Failure
 from consumer.settings import KafkaSettings
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 8.0
@@ -135,18 +138,12 @@ async def group_offsets(client: AIOKafkaAdminClient, group_id: str, topic: str) 
     Raises:
         KafkaError, TimeoutError: inside `admin` they become a Failure.
     """
-    while True:
-        try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                found = await client.list_consumer_group_offsets(group_id)
-        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
-            await asyncio.sleep(0.2)  # the group's broker changes, or has just come up
-            continue
-        return {
-            place.partition: Committed(commit.offset, commit.metadata)
-            for place, commit in found.items()
-            if place.topic == topic and commit.offset >= 0
-        }
+    found = await _at_coordinator(lambda: client.list_consumer_group_offsets(group_id))
+    return {
+        place.partition: Committed(commit.offset, commit.metadata)
+        for place, commit in found.items()
+        if place.topic == topic and commit.offset >= 0
+    }
 
 
 async def group_members(client: AIOKafkaAdminClient, group_id: str) -> int:
@@ -155,13 +152,22 @@ async def group_members(client: AIOKafkaAdminClient, group_id: str) -> int:
     Raises:
         KafkaError, TimeoutError: inside `admin` they become a Failure.
     """
-    async with asyncio.timeout(_CALL_SECONDS):
-        responses = await client.describe_consumer_groups([group_id])
+    responses = await _at_coordinator(lambda: client.describe_consumer_groups([group_id]))
     groups = [group for response in responses for group in response.to_object()["groups"]]
     for group in groups:
         if group["error_code"] not in {0, _GROUP_ID_NOT_FOUND}:
             raise GroupAuthorizationFailedError(group_id)
     return sum(len(group["members"]) for group in groups)
+
+
+async def _at_coordinator(call: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the group's broker is known and ready: it changes, and on a new cluster it has to be chosen first."""
+    async with asyncio.timeout(_CALL_SECONDS):
+        while True:
+            try:
+                return await call()
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+                await asyncio.sleep(0.2)
 
 
 def explain(kafka: KafkaSettings, error: BaseException) -> str:
@@ -183,7 +189,7 @@ def explain(kafka: KafkaSettings, error: BaseException) -> str:
             "check the address, its firewall, and whether KAFKA_SECURITY_PROTOCOL is what that port speaks"
         )
     if isinstance(error, KafkaConnectionError | OSError):
-        return f"cannot reach Kafka at {where}: {_text(error)}; check the address, and KAFKA_SECURITY_PROTOCOL"
+        return f"cannot reach Kafka at {where}: {_text(error)}; check the address and KAFKA_SECURITY_PROTOCOL"
     if isinstance(error, NodeNotReadyError):
         return f"Kafka at {where} answers, but a broker it names does not; check the brokers' advertised.listeners"
     return f"Kafka at {where} refuses: {_text(error)}; check the permissions of this user"
@@ -211,7 +217,10 @@ async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
 
 def _text(error: BaseException) -> str:
     """Return the error's own words on one line, or its name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KafkaConnectionError):
+        return "the connection is closed"
+    words = re.sub(r"\[Error \d+\] |<AIOKafka[^>]*>", "", " ".join(str(error).split()))
+    return words.strip(" :") or type(error).__name__
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
