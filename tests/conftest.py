@@ -37,12 +37,13 @@ def topic(kafka: KafkaBroker) -> Callable[..., Awaitable[str]]:
 
 
 @pytest.fixture
-def service_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+def service_process(kafka: KafkaBroker, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     """A function that starts the service with these settings (`KAFKA_TOPIC="…"`); all are ended after the test."""
     started: list[ServiceProcess] = []
     numbers = itertools.count(1)
 
     def start(*command: str, **settings: str) -> ServiceProcess:
+        settings = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, **settings}
         process = ServiceProcess(tmp_path / f"service-{next(numbers)}", settings, command or ("run",))
         started.append(process)
         return process
@@ -80,9 +81,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say loudly what did not run, so that a green line is not mistaken for the whole suite."""
     reason = config.stash.get(_missing, None)
-    if reason is None:
-        return
     skipped = sorted({report.nodeid for report in terminalreporter.getreports("skipped") if "kafka" in report.keywords})
+    if reason is None or not skipped:
+        return
     terminalreporter.section("TESTS THAT COULD NOT RUN", red=True, bold=True)
     for nodeid in skipped:
         terminalreporter.write_line(nodeid)

@@ -41,12 +41,15 @@ class ServiceProcess(Child):
         )
 
     def output(self) -> str:
-        return self.stdout.read_text() + self.stderr.read_text()
+        return "".join(path.read_text(errors="replace") for path in (self.stdout, self.stderr))
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the log so far: every JSON line, or those whose `event` is `name`."""
-        lines = [line for line in self.output().splitlines() if line.startswith("{") and line.endswith("}")]
-        events: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+        """Return the log so far: every complete JSON line, or those whose `event` is `name`."""
+        events: list[dict[str, Any]] = [
+            msgspec.json.decode(line)
+            for line in self.output().splitlines(keepends=True)
+            if line.startswith("{") and line.endswith("}\n")
+        ]
         return [event for event in events if name is None or event.get("event") == name]
 
     async def admin_port(self, within: float = 20) -> int:
@@ -88,7 +91,10 @@ class ServiceProcess(Child):
 
         async def is_ready() -> bool:
             self._assert_running()
-            status, _ = await self.get("/readyz")
+            try:
+                status, _ = await self.get("/readyz")
+            except (aiohttp.ClientError, TimeoutError):
+                return False
             return status == 200
 
         await wait_until(is_ready, within, what="/readyz answers 200")
