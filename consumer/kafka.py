@@ -72,8 +72,13 @@ def consumer_arguments(kafka: KafkaSettings, group_id: str) -> dict[str, Any]:
         "isolation_level": kafka.isolation_level,
         "session_timeout_ms": session,
         "rebalance_timeout_ms": session,
-        "heartbeat_interval_ms": min(3000, session // 3),
+        "heartbeat_interval_ms": int(heartbeat_interval(kafka) * 1000),
     }
+
+
+def heartbeat_interval(kafka: KafkaSettings) -> float:
+    """Return the seconds between heartbeats, and so how late a member may learn of a rebalance."""
+    return min(3.0, kafka.session_timeout / 3)
 
 
 def reader_arguments(kafka: KafkaSettings) -> dict[str, Any]:

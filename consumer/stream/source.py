@@ -39,6 +39,8 @@ _RENEWAL_INTERVAL: Final = 3.0
 _RESUME_AT: Final = 0.7
 _MALFORMED_BYTES: Final = 16 * 1024 * 1024
 _RETRY_AFTER: Final = 0.5
+_LEAVING: Final = 5.0
+"""Seconds of the shutdown kept for what comes after the last commit: leaving the group and closing connections."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -140,6 +142,13 @@ class Source(ConsumerRebalanceListener):
         """Ask `run` to end."""
         self._stopping = True
         self._notify()
+
+    def progress(self) -> dict[str, dict[str, int]]:
+        """Return by partition how far it was read and how far it is committed."""
+        return {
+            str(partition): {"position": position, "committed": self._committed.get(partition, (position, ""))[0]}
+            for partition, position in sorted(self._positions.items())
+        }
 
     async def _step(self) -> None:
         self.ticked_at = self._now()
@@ -249,6 +258,7 @@ class Source(ConsumerRebalanceListener):
 
     def _close_generation(self) -> None:
         self.is_member = False
+        self._positions = {}
         self._queues.drop()
         self._malformed.drop()
         self._ledger.close()
@@ -286,7 +296,7 @@ class Source(ConsumerRebalanceListener):
         ):
             await self._commit()
 
-    async def _commit(self) -> None:
+    async def _commit(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - a shutdown has less time
         """Commit what is done, changed or not: a commit that succeeds renews the lease."""
         if not self._membership.may_commit:
             return
@@ -294,7 +304,7 @@ class Source(ConsumerRebalanceListener):
         started_at = self._membership.now()
         self._committed_at = self._now()
         try:
-            async with asyncio.timeout(self._limits.call_timeout):
+            async with asyncio.timeout(timeout or self._limits.call_timeout):
                 await self._consumer.commit(
                     {TopicPartition(self._topic, partition): at for partition, at in plan.items()}
                 )
@@ -313,11 +323,11 @@ class Source(ConsumerRebalanceListener):
         """End what flies, commit, and leave the group, in `shutdown_timeout` whatever the broker does."""
         budget = self._limits.shutdown_timeout
         writes = min(self._membership.write_timeout, budget / 4)
-        patience = max(0.0, budget - writes - self._limits.call_timeout - 3.0)
+        commit = min(self._limits.call_timeout, budget / 4)
         if self.is_member:
-            await self._queues.settle(writes, patience=patience)
-            await self._malformed.settle(1.0)
-            await self._commit()
+            await self._queues.settle(writes, patience=max(0.0, budget - writes - commit - _LEAVING))
+            await self._malformed.settle(min(1.0, budget / 10))
+            await self._commit(commit)
             self._close_generation()
         self._left = True
         if self._revocation is not None and not self._revocation.done():

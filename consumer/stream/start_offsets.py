@@ -1,13 +1,13 @@
 """Where a partition starts when it is assigned: our own decision, aiokafka's reset policy is `none`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import Struct
 
+from consumer.kafka import Committed
 from consumer.ops.metrics import Metrics
 
 _log = structlog.get_logger("start_offsets")
@@ -31,7 +31,7 @@ class Start(Struct, frozen=True):
     lost: int = 0
 
 
-def decide(commit: tuple[int, str] | None, *, first: int, end: int, group_is_new: bool, reset: Reset) -> Start:
+def decide(commit: Committed | None, *, first: int, end: int, group_is_new: bool, reset: Reset) -> Start:
     """Return where to start (`contract.md`, the topic: offsets).
 
     Args:
@@ -44,32 +44,29 @@ def decide(commit: tuple[int, str] | None, *, first: int, end: int, group_is_new
     """
     if commit is None:
         return Start(end if group_is_new and reset == "latest" else first, "", end)
-    offset, metadata = commit
-    if offset < first:
-        return Start(first, "", end, lost=first - offset)
-    if offset > end:
+    if commit.offset < first:
+        return Start(first, "", end, lost=first - commit.offset)
+    if commit.offset > end:
         # The log is shorter than what was committed: the topic was made anew, so nothing of it was read.
         return Start(first, "", end)
-    return Start(offset, metadata, end)
+    return Start(commit.offset, commit.metadata or "", end)
 
 
 class StartOffsets:
-    """Looks up what `decide` needs to know. The admin client is used since `committed()` drops the metadata."""
+    """Looks up what `decide` needs to know."""
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        admin: AIOKafkaAdminClient,
+        commits: Callable[[], Awaitable[Mapping[int, Committed]]],
         *,
-        group: str,
         topic: str,
         reset: Reset,
         metrics: Metrics,
     ) -> None:
-        """Look up with started clients."""
+        """Look up with a started consumer; `commits` reads the group's, metadata included."""
         self._consumer = consumer
-        self._admin = admin
-        self._group = group
+        self._commits = commits
         self._topic = topic
         self._reset: Reset = reset
         self._metrics = metrics
@@ -81,23 +78,19 @@ class StartOffsets:
             KafkaError: the broker did not answer.
         """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
-        commits = {
-            place.partition: (commit.offset, commit.metadata or "")
-            for place, commit in (await self._admin.list_consumer_group_offsets(self._group)).items()
-            if place.topic == self._topic and commit.offset >= 0
-        }
+        commits = await self._commits()
         first = await self._consumer.beginning_offsets(wanted)
         end = await self._consumer.end_offsets(wanted)
         starts = {}
         for place in wanted:
             commit = commits.get(place.partition)
             start = decide(commit, first=first[place], end=end[place], group_is_new=not commits, reset=self._reset)
-            if commit is not None and start.offset != commit[0]:
+            if commit is not None and start.offset != commit.offset:
                 self._metrics.records_lost.inc(start.lost)
                 _log.error(
                     "offsets.out_of_range",
                     partition=place.partition,
-                    committed=commit[0],
+                    committed=commit.offset,
                     log_start=first[place],
                     log_end=end[place],
                     records_lost=start.lost,

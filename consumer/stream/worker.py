@@ -163,10 +163,7 @@ def log_audit(flight: Flight, audit: WriteAudit) -> None:
     _log.info(
         "contact.written",
         user_id=flight.user_id,
-        outcome=audit.outcome,
-        fields=audit.fields,
-        tags_added=audit.tags_added,
-        tags_removed=audit.tags_removed,
+        **audit.as_fields(),
         partition=flight.events[-1].partition,
         offsets=[event.offset for event in flight.events[-10:]],
         events=len(flight.events),

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 
 class LeaseLost(Exception):
@@ -17,10 +18,14 @@ class LeaseLost(Exception):
 class WriteAudit(Struct, frozen=True, kw_only=True):
     """One write, for the log: names of what changed, never the values of personal fields."""
 
-    outcome: str
+    action: str
     fields: tuple[str, ...]
     tags_added: tuple[str, ...]
     tags_removed: tuple[str, ...]
+
+    def as_fields(self) -> dict[str, object]:
+        """Return the fields of a log line."""
+        return asdict(self)
 
 
 class Flight(Protocol):

@@ -1,6 +1,7 @@
 """The use case: read a user's state from Sesamy, work out what the contact should be, write what differs."""
 
 import asyncio
+from typing import Final
 
 import structlog
 from msgspec import Struct
@@ -14,9 +15,138 @@ from consumer.mapping import person
 from consumer.mapping.contact import Plan, Wanted
 from consumer.mapping.state import Rules
 from consumer.ops.metrics import Metrics
-from consumer.stream.membership import WRITE_TIMEOUT
-from consumer.sync.flight import Flight, WriteAudit
+from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
+from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
+
+_ROUNDS: Final = 3
+"""Writes per sync at the most: a contact is added to the list, then checked, then patched if need be."""
+
+_PAIR: Final = 2
+"""Permits of a write round: the GET of the contact and the one write."""
+
+
+class Preview(Struct, frozen=True):
+    """What a sync would do now. `plan` is None where the user is skipped."""
+
+    outcome: Outcome
+    plan: Plan | None
+
+
+class Syncer:
+    """Brings one user's contact up to date; safe to call for many users at once."""
+
+    def __init__(
+        self,
+        sesamy: SesamyClient,
+        mailmojo: MailmojoClient,
+        account_fields: AccountFields,
+        rules: Rules,
+        metrics: Metrics,
+        *,
+        write_timeout: float = 5.0,
+        dry_run: bool = False,
+    ) -> None:
+        """Sync with these clients; `write_timeout` bounds a write phase, in seconds (P2)."""
+        self._sesamy = sesamy
+        self._mailmojo = mailmojo
+        self._account_fields = account_fields
+        self._rules = rules
+        self._metrics = metrics
+        self._write_timeout = write_timeout
+        self._dry_run = dry_run
+        self._addresses = AddressLocks()
+
+    async def sync(self, user_id: str, flight: Flight) -> Outcome:
+        """Read the user's state and make the contact show it.
+
+        The whole of it is the unit of retry: a write is never sent again as it was.
+
+        Raises:
+            ApiError: a call failed; its class says whose fault that is.
+            UnreadableState: Sesamy's answer holds a value that cannot be read.
+            LeaseLost: the flight may not write any more.
+        """
+        wanted = await self._read(user_id, flight)
+        if isinstance(wanted, Outcome):
+            return wanted
+        if not self._dry_run:
+            await self._account_fields.ensure()
+        async with self._addresses.hold(wanted.email):
+            outcome = Outcome.UNCHANGED
+            for _ in range(_ROUNDS):
+                plan = await self._write_round(user_id, wanted, flight)
+                if plan.action == "none":
+                    break
+                if outcome is not Outcome.CREATED:
+                    outcome = Outcome.CREATED if plan.action == "create" else Outcome.UPDATED
+                if plan.action != "subscribe" or self._dry_run:
+                    break
+            return outcome
+
+    async def preview(self, user_id: str) -> Preview:
+        """Read and plan, and write nothing. Raises as `sync` does."""
+        wanted = await self._read(user_id, LoneFlight())
+        if isinstance(wanted, Outcome):
+            return Preview(wanted, None)
+        async with self._mailmojo.turn(1) as turn:
+            contact = await self._mailmojo.get_contact(turn, wanted.email)
+        plan = contacts.plan(wanted, contact, self._rules)
+        outcome = {"none": Outcome.UNCHANGED, "create": Outcome.CREATED}.get(plan.action, Outcome.UPDATED)
+        return Preview(outcome, plan)
+
+    async def _read(self, user_id: str, flight: Flight) -> Wanted | Outcome:
+        """Read no more than the result depends on: a guest or a user without e-mail costs one call, or none."""
+        if person.is_guest(user_id, Profile(), self._rules.guest_prefixes):
+            flight.reading()
+            return Outcome.SKIPPED_GUEST
+        async with self._sesamy.reading() as reading:
+            flight.reading()
+            profile = await reading.profile(user_id)
+            if profile is None:
+                return Outcome.SKIPPED_UNKNOWN_USER
+            if person.is_guest(user_id, profile, self._rules.guest_prefixes):
+                return Outcome.SKIPPED_GUEST
+            if person.address(profile) is None:
+                return Outcome.SKIPPED_NO_EMAIL
+            state = await reading.rest(user_id, profile)
+        return contacts.derive(state, self._rules)
+
+    async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
+        """Read the contact, plan, and send the one write that the plan takes."""
+        async with self._mailmojo.turn(_PAIR) as turn:
+            with flight.writing():
+                try:
+                    async with asyncio.timeout(self._write_timeout):
+                        contact = await self._mailmojo.get_contact(turn, wanted.email)
+                        plan = contacts.plan(wanted, contact, self._rules)
+                        if plan.action == "none":
+                            return plan
+                        audit = WriteAudit(
+                            action=plan.action,
+                            fields=plan.fields_changed,
+                            tags_added=plan.tags_added,
+                            tags_removed=plan.tags_removed,
+                        )
+                        if self._dry_run:
+                            _log.info("contact.would_be_written", user_id=user_id, **audit.as_fields())
+                            return plan
+                        flight.check_lease()
+                        if plan.action == "patch":
+                            echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
+                        else:
+                            echo = await self._mailmojo.add_subscriber(turn, plan.body)
+                except TimeoutError:
+                    # Whether a write was applied is not known; the next sync reads again and sees.
+                    raise Unavailable("mailmojo", "write", None, "no answer within the write time-out") from None
+                flight.wrote(audit)
+        if plan.conflict:
+            self._metrics.contact_conflicts.inc()
+            _log.warning("contact.conflict", user_id=user_id, reason="two users with one address; the last event wins")
+        if echo is not None and (differences := contacts.echo_differences(plan.body, echo)):
+            self._metrics.echo_mismatches.inc()
+            _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
+        return plan

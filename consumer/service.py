@@ -1,0 +1,307 @@
+"""The composition root: builds everything from the settings, runs it, and stops it in order."""
+
+import asyncio
+import platform
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from consumer import kafka
+from consumer.clients.build import Clients, open_clients
+from consumer.clock import suspended_time
+from consumer.failure import Failure
+from consumer.mapping.state import Rules
+from consumer.ops import admin
+from consumer.ops.metrics import Metrics
+from consumer.settings import Settings
+from consumer.stream.dead_letters import DeadLetterTopic
+from consumer.stream.intake import Intake
+from consumer.stream.ledger import Ledger
+from consumer.stream.malformed import MalformedRecords
+from consumer.stream.membership import Membership
+from consumer.stream.record_lookup import RecordLookup
+from consumer.stream.source import Limits, Source, end_task
+from consumer.stream.start_offsets import StartOffsets
+from consumer.stream.user_queues import UserQueues
+from consumer.stream.worker import RetryPolicy, Worker, log_audit
+from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
+from consumer.sync.syncer import Syncer
+
+_log = structlog.get_logger("service")
+
+_TICK_BOUND: Final = 15.0
+"""Seconds without a turn of the polling task until the process counts as stuck; every call it awaits is shorter."""
+
+
+async def run(settings: Settings) -> int:
+    """Consume, sync and commit until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        Failure: it cannot start, or cannot go on: Kafka, a missing topic, a port that is taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with open_service(settings) as service:
+            await service.run(stopping)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+    return 0
+
+
+class Service:
+    """The running parts, and what the admin port tells of them."""
+
+    def __init__(
+        self,
+        source: Source,
+        queues: UserQueues,
+        worker: Worker,
+        *,
+        malformed: MalformedRecords,
+        membership: Membership,
+        gatekeeper: Gatekeeper,
+        clients: Clients,
+        metrics: Metrics,
+    ) -> None:
+        self.metrics = metrics
+        self._source = source
+        self._queues = queues
+        self._worker = worker
+        self._malformed = malformed
+        self._membership = membership
+        self._gatekeeper = gatekeeper
+        self._clients = clients
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping` is set, then finish what is begun, commit and leave the group.
+
+        Raises:
+            Failure: Kafka refuses for good.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._queues.run(self._worker), name="user-queues"),
+                    tasks.create_task(self._malformed.run(), name="malformed"),
+                    *(tasks.create_task(it.run(), name=it.api) for it in self._gatekeeper.breakers.values()),
+                    tasks.create_task(self._stop_when(stopping), name="stop"),
+                ]
+                await tasks.create_task(self._source.run(), name="source")
+                for helper in helpers:
+                    helper.cancel()
+        except* Failure as failures:
+            raise failures.exceptions[0] from None
+
+    async def _stop_when(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        _log.info("service.stopping", users_in_flight=self._queues.in_flight, events_pending=self._queues.pending)
+        self._source.stop()
+
+    # What the admin port asks.
+
+    def alive(self) -> bool:
+        """Return whether the loop and the one task that polls and commits tick."""
+        return asyncio.get_running_loop().time() - self._source.ticked_at < _TICK_BOUND
+
+    def unready(self) -> Mapping[str, str]:
+        """Return why no work is done, by what it waits for."""
+        group = {} if self._source.is_member else {"kafka": "not a member of the consumer group"}
+        return group | self._gatekeeper.reasons()
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the state of the service."""
+        return {
+            "version": version("sesamy-mailmojo"),
+            "ready": not self.unready(),
+            "reasons": self.unready(),
+            "generation": self._membership.generation,
+            "lease_remaining_seconds": round(self._membership.lease_remaining(), 3),
+            "users_in_flight": self._queues.in_flight,
+            "events_pending": self._queues.pending,
+            "oldest_pending_seconds": self._oldest_pending(),
+            "partitions": self._source.progress(),
+            "account_fields": self._clients.account_fields.state,
+        }
+
+    def refresh(self) -> None:
+        """Bring the gauges that are sampled, not counted, up to date."""
+        self.metrics.users_in_flight.set(self._queues.in_flight)
+        self.metrics.events_pending.set(self._queues.pending + len(self._malformed))
+        self.metrics.oldest_pending.set(self._oldest_pending())
+        self.metrics.lease_remaining.set(self._membership.lease_remaining())
+
+    def _oldest_pending(self) -> float:
+        oldest = self._queues.oldest_arrival()
+        return 0.0 if oldest is None else round(time.monotonic() - oldest, 3)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Service]:
+    """Build the service, connected and listening, and close it in order.
+
+    Raises:
+        Failure: Kafka is out of reach, a topic is missing, or the admin port is taken.
+    """
+    metrics = metrics or Metrics()
+    metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version()).set(1)
+    topic = settings.kafka.topic
+    await _require_topics(settings)
+    async with AsyncExitStack() as stack:
+        clients = await stack.enter_async_context(open_clients(settings, metrics))
+        consumer, producer, admin_client = await _connect(settings, stack)
+        rng = random.Random()  # noqa: S311 - jitter, not a secret
+
+        membership = Membership(settings.kafka.session_timeout, suspended_time)
+        ledger = Ledger(metrics, time.time)
+        dead_letters = DeadLetterTopic(
+            producer, settings.kafka.dead_letter_topic, metrics=metrics, wall_clock=time.time
+        )
+        malformed = MalformedRecords(dead_letters, ledger)
+        queues: UserQueues
+
+        def wake() -> None:
+            queues.wake()
+
+        gatekeeper = Gatekeeper(
+            Breaker("sesamy", clients.sesamy.probe, metrics=metrics, changed=wake, rng=rng),
+            Breaker("mailmojo", clients.mailmojo.probe, metrics=metrics, changed=wake, rng=rng),
+            RejectionStreak(time.monotonic, wake),
+        )
+        queues = UserQueues(
+            membership,
+            gatekeeper,
+            concurrency=settings.sync.concurrency,
+            linger=settings.sync.linger,
+            coalesce=settings.sync.coalesce,
+            clock=time.monotonic,
+            wrote=log_audit,
+        )
+        syncer = Syncer(
+            clients.sesamy,
+            clients.mailmojo,
+            clients.account_fields,
+            rules_of(settings),
+            metrics,
+            write_timeout=membership.write_timeout,
+            dry_run=settings.sync.dry_run,
+        )
+        lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka)))
+        worker = Worker(
+            syncer,
+            gatekeeper,
+            ledger,
+            dead_letters,
+            lookup.letter,
+            retry=RetryPolicy(
+                max_attempts=settings.sync.max_attempts,
+                base=settings.sync.retry_base,
+                cap=settings.sync.retry_cap,
+                rng=rng,
+            ),
+            metrics=metrics,
+            wall_clock=time.time,
+        )
+        source = Source(
+            consumer,
+            StartOffsets(
+                consumer,
+                lambda: kafka.group_offsets(admin_client, settings.group_id, topic),
+                topic=topic,
+                reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
+                metrics=metrics,
+            ),
+            Intake(
+                queues,
+                ledger,
+                malformed,
+                vendor_id=settings.sesamy.vendor_id,
+                value_pointer=settings.kafka.value_pointer,
+                clock=time.monotonic,
+            ),
+            queues=queues,
+            malformed=malformed,
+            ledger=ledger,
+            membership=membership,
+            topic=topic,
+            limits=Limits(
+                max_pending=settings.sync.max_pending,
+                session_timeout=settings.kafka.session_timeout,
+                heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
+                shutdown_timeout=settings.sync.shutdown_timeout,
+            ),
+            metrics=metrics,
+            share_changed=clients.set_share,
+        )
+        service = Service(
+            source,
+            queues,
+            worker,
+            malformed=malformed,
+            membership=membership,
+            gatekeeper=gatekeeper,
+            clients=clients,
+            metrics=metrics,
+        )
+        await stack.enter_async_context(
+            admin.serve(settings.admin.host, settings.admin.port, service, metrics, service.refresh)
+        )
+        yield service
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return the rules of derivation that the settings ask for."""
+    return Rules(
+        time_zone=settings.sync.time_zone,
+        list_id=settings.mailmojo.list_id,
+        guest_prefixes=settings.sync.guest_prefixes,
+        clear_value="" if settings.mailmojo.clear_value == "empty" else None,
+    )
+
+
+async def _require_topics(settings: Settings) -> None:
+    """Refuse to start without the topics: subscribing to a missing one would create it where the broker allows that."""
+    wanted = {settings.kafka.topic: "KAFKA_TOPIC", settings.kafka.dead_letter_topic: "KAFKA_DEAD_LETTER_TOPIC"}
+    there = await kafka.topic_partitions(settings.kafka, list(wanted))
+    missing = [f"{name} ({setting})" for name, setting in wanted.items() if name not in there]
+    if missing:
+        raise Failure(f"topic {' and '.join(missing)} does not exist at {settings.kafka.bootstrap_servers}; create it")
+
+
+async def _connect(
+    settings: Settings, stack: AsyncExitStack
+) -> tuple[AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient]:
+    """Start the three Kafka clients; none of them can keep the service from ending, whatever the broker does."""
+
+    consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, settings.group_id))
+    producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
+    admin_client = AIOKafkaAdminClient(**kafka.connection_arguments(settings.kafka))
+    starts_and_stops: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], Coroutine[Any, Any, None]]]] = [
+        (consumer.start, consumer.stop),
+        (producer.start, producer.stop),
+        (admin_client.start, admin_client.close),
+    ]
+    for start, stop in starts_and_stops:
+        stack.push_async_callback(_stop, stop)
+        try:
+            await start()
+        except (KafkaError, OSError) as error:
+            raise Failure(kafka.explain(settings.kafka, error)) from error
+    return consumer, producer, admin_client
+
+
+async def _stop(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await end_task(asyncio.create_task(stop()), 1.0)
