@@ -1,0 +1,214 @@
+"""The quota of one API: at most burst + rate times t requests in any t seconds (promise P6).
+
+A leaky bucket holds what was sent; beside it the gate counts the permits that are held and not spent yet. Both
+together never exceed the capacity. A held permit does not leak away, so however late it is spent, the bound holds.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiolimiter import AsyncLimiter
+
+from consumer.clients.errors import Api
+from consumer.ops.metrics import Metrics
+
+_EPSILON: Final = 1e-9
+"""Permits and seconds that are nothing: a timer may fire this early, and floats do not add up exactly."""
+
+
+class _Bucket(AsyncLimiter):
+    """The leaky bucket, asked and filled without waiting: whose turn it is, is the gate's business.
+
+    The limiter's own line is no FIFO: it serves small amounts first and lets newcomers pass.
+    """
+
+    __slots__ = ()
+
+    @property
+    def level(self) -> float:
+        """What was sent and has not leaked yet."""
+        self._leak()
+        return self._level
+
+    def pour(self, amount: float) -> None:
+        """Add to the level at once; a negative amount takes back what was poured before."""
+        self._level = max(0.0, self.level + amount)
+
+    def seconds_until(self, amount: float) -> float:
+        """Return in how many seconds the amount fits; infinity if leaking alone will never make room for it."""
+        excess = self.level + amount - self.max_rate
+        if excess <= _EPSILON:
+            return 0.0
+        return excess / self._rate_per_sec if excess <= self._level + _EPSILON and self._rate_per_sec else math.inf
+
+
+class Permits:
+    """The permits of one turn. Obtained from `QuotaGate.turn`, of use only inside its block."""
+
+    def __init__(self, gate: "QuotaGate") -> None:
+        self._gate = gate
+        self.held = 0
+        self.waited = 0.0
+
+    async def spend(self) -> None:
+        """Wait until one request may be sent, and count it as sent. Called right before each request.
+
+        Beyond the permits of the turn one more is taken, ahead of turns that have not begun: a sync that has read
+        half of its state is finished before another starts.
+        """
+        await self._gate._spend(self)  # noqa: SLF001 - the two halves of one thing
+
+
+class _Waiter:
+    """Somebody in line. `seconds` says in how many seconds it may pass, `take` lets it pass."""
+
+    def __init__(self, seconds: Callable[[], float], take: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.take = take
+        self.taken = False
+        self.passed = asyncio.get_running_loop().create_future()
+
+
+class QuotaGate:
+    """One API's gate: requests pass in the order of their turns. Made inside a running event loop."""
+
+    def __init__(
+        self,
+        api: Api,
+        rate: float,
+        burst: float,
+        *,
+        metrics: Metrics,
+        share: float = 1.0,
+        stored_burst: bool = False,
+    ) -> None:
+        """Open the gate for a share of the account's `rate` (permits per second) and `burst`.
+
+        Without `stored_burst` the bucket begins empty: what was sent before a restart is not known any more.
+        """
+        self._rate = rate
+        self._burst = burst
+        self._loop = asyncio.get_running_loop()
+        self._closed_until = -math.inf
+        self._held = 0
+        self._turns: deque[_Waiter] = deque()
+        self._extras: deque[_Waiter] = deque()
+        self._spends: deque[_Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waited = metrics.rate_limit_wait.labels(api)
+        self._share_gauge = metrics.quota_share.labels(api)
+        self._bucket = self._bucket_for(0.0)
+        self.set_share(share)
+        if stored_burst:
+            self._bucket = self._bucket_for(share)
+
+    @asynccontextmanager
+    async def turn(self, permits: int) -> AsyncIterator[Permits]:
+        """Take permits all at once, first come, first served; on leaving, what was not spent goes back.
+
+        More than the capacity can hold are taken one by one as they are spent.
+        """
+        mine = Permits(self)
+
+        def size() -> int:
+            return max(1, min(permits, math.floor(self._bucket.max_rate + _EPSILON)))
+
+        def take() -> None:
+            mine.held = size()
+            self._held += mine.held
+
+        try:
+            await self._pass(mine, self._turns, _Waiter(lambda: self._bucket.seconds_until(self._held + size()), take))
+            try:
+                yield mine
+            finally:
+                self._waited.observe(mine.waited)
+        finally:
+            self._held -= mine.held
+            mine.held = 0
+            self._serve()
+
+    def close(self, seconds: float) -> None:
+        """Let nothing through for so long, counted from now; a longer closure that is under way stays."""
+        self._closed_until = max(self._closed_until, self._loop.time() + seconds)
+        self._serve()
+
+    def closed_for(self) -> float:
+        """Return for how many more seconds the gate is closed; 0 when it is open."""
+        return max(0.0, self._closed_until - self._loop.time())
+
+    def set_share(self, fraction: float) -> None:
+        """Take this part (0 to 1) of the account's quota from now on, beginning with an empty bucket.
+
+        What another instance sent on this part just before is not known, so no burst is handed over: the sum over
+        all instances stays within the account's quota while shares move. Share 0 lets nothing through.
+        """
+        self._share_gauge.set(fraction)
+        bucket = self._bucket_for(fraction)
+        bucket.pour(max(self._bucket.level, bucket.max_rate - self._held))
+        self._bucket = bucket
+        self._serve()
+
+    def _bucket_for(self, share: float) -> _Bucket:
+        if share <= 0:
+            return _Bucket(0, 1)
+        # A bucket of less than one permit would never let anything through. So with more instances than the account's
+        # burst has permits, their bursts together may exceed it (the rates never do).
+        capacity = max(1.0, self._burst * share)
+        return _Bucket(capacity, capacity / (self._rate * share))
+
+    async def _spend(self, mine: Permits) -> None:
+        held = mine.held > 0
+        mine.held -= held  # so that no other call of this turn counts on it while this one waits
+
+        def take() -> None:
+            self._held -= held
+            self._bucket.pour(1)
+
+        # For what is held there is room, unless the share shrank meanwhile.
+        waiter = _Waiter(lambda: self._bucket.seconds_until(1 if held else self._held + 1), take)
+        try:
+            await self._pass(mine, self._spends if held else self._extras, waiter)
+        except asyncio.CancelledError:
+            if waiter.taken:
+                self._bucket.pour(-1)
+                self._held += 1
+            mine.held += held or waiter.taken
+            raise
+
+    async def _pass(self, mine: Permits, line: deque[_Waiter], waiter: _Waiter) -> None:
+        began = self._loop.time()
+        line.append(waiter)
+        self._serve()
+        try:
+            await waiter.passed
+        except asyncio.CancelledError:
+            if waiter in line:
+                line.remove(waiter)
+            self._serve()
+            raise
+        finally:
+            mine.waited += self._loop.time() - began
+
+    def _serve(self) -> None:
+        """Let through everybody whose time has come, and set the timer for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for line in (self._spends, self._extras, self._turns):
+            while line:
+                first = line[0]
+                if not first.passed.done():
+                    seconds = max(self.closed_for(), first.seconds())
+                    if seconds > _EPSILON:
+                        if seconds < math.inf:
+                            self._timer = self._loop.call_later(seconds, self._serve)
+                        return
+                    first.take()
+                    first.taken = True
+                    first.passed.set_result(None)
+                line.popleft()
