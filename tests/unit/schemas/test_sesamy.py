@@ -1,0 +1,76 @@
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.sesamy import Contract, Entitlement, Origin, Page, Transaction, decode_page, decode_profile
+
+CONTRACT = {"id": "c1", "status": "SOMETHING_NEW", "isActive": True, "issuesRemaining": 3, "items": [{"sku": "x"}]}
+
+
+def encoded(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("key", ["userId", "id"])
+def test_a_profile_is_known_by_either_id(key: str) -> None:
+    profile = decode_profile(encoded({key: "u1", "email": "a@x.no", "given_name": "Ola", "phone_number": "1"}))
+    assert "u1" in {profile.user_id, profile.id}
+    assert (profile.email, profile.given_name, profile.phone_number) == ("a@x.no", "Ola", "1")
+
+
+def test_blank_values_of_any_kind_are_absent() -> None:
+    profile = decode_profile(encoded({"id": "u1", "email": "", "firstName": None, "tags": "", "isGuest": ""}))
+    assert (profile.email, profile.first_name, profile.tags, profile.is_guest) == (None, None, None, None)
+    assert decode_profile(encoded({"id": "u1", "tags": ["a", None, "", "b"]})).tags == ["a", "b"]
+    [contract] = decode_page(
+        encoded([{"id": "c1", "isActive": "", "issuesRemaining": "", "nextBillAt": ""}]), Contract
+    ).items
+    assert contract == Contract(id="c1")
+    [entitlement] = decode_page(encoded([{"id": "e1", "hasAccess": "", "origin": {"type": ""}}]), Entitlement).items
+    assert entitlement == Entitlement(id="e1", origin=Origin())
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b"null", b'{"id": ""}', b'{"error": {"code": "x"}}', b'{"id": "u", "tags": 5}']
+)
+def test_what_is_no_profile_is_an_error(body: bytes) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_profile(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"id": "\xff"}', b'{"id": ' + b"[" * 100_000])
+def test_what_is_no_json_is_a_decode_error(body: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_profile(body)
+    with pytest.raises(msgspec.DecodeError):
+        decode_page(body, Contract)
+
+
+@pytest.mark.parametrize(
+    ("answer", "total"),
+    [
+        ([CONTRACT], None),
+        ({"data": [CONTRACT]}, None),
+        ({"data": [CONTRACT], "meta": {"total": 7, "limit": 1, "offset": 0}}, 7),
+        ({"data": [CONTRACT], "pagination": {"total": 7, "limit": 1, "offset": 0}}, 7),
+        ({"data": [CONTRACT], "meta": None, "pagination": {"total": 7}}, 7),
+        ({"data": [CONTRACT], "meta": {"total": ""}}, None),
+    ],
+)
+def test_a_list_comes_bare_or_wrapped(answer: Any, total: int | None) -> None:
+    assert decode_page(encoded(answer), Contract) == Page(
+        items=[Contract(id="c1", status="SOMETHING_NEW", is_active=True, issues_remaining=3)], total=total
+    )
+
+
+@pytest.mark.parametrize("answer", [[], {"data": []}, {"data": None}, {"data": [], "meta": {"total": 0}}])
+def test_an_empty_list_is_empty(answer: Any) -> None:
+    assert decode_page(encoded(answer), Transaction).items == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"error": {}}, {"data": {"id": 1}}, 5, None, [None], [[]], [{}], [{"id": ""}]])
+def test_garbage_never_passes_for_an_empty_list(answer: Any) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_page(encoded(answer), Transaction)
