@@ -123,8 +123,11 @@ def test_no_issues_left_is_a_number_and_not_a_cleared_field() -> None:
 
 
 def test_instants_are_compared_as_instants_and_shown_in_the_time_zone() -> None:
-    contracts = (contract(next_bill_at="2026-02-01T01:00:00+09:00"), contract(next_bill_at="2026-01-31T23:30:00Z"))
-    assert values(contracts=contracts)["Next Payment Date"] == "2026-01-31"
+    early, late = "2026-02-01T01:00:00+09:00", "2026-01-31T23:30:00Z"  # text sorts them the other way round
+    contracts = (contract(next_bill_at=early), contract(next_bill_at=late))
+    payments = (Transaction(id="1", created_at=early), Transaction(id="2", created_at=late))
+    derived = values("Europe/Oslo", contracts=contracts, transactions=payments)
+    assert (derived["Next Payment Date"], derived["Last Payment Date"]) == ("2026-01-31", "2026-02-01")
     assert values("Asia/Tokyo", contracts=contracts)["Next Payment Date"] == "2026-02-01"
 
 
