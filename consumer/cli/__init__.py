@@ -1,7 +1,7 @@
 """The command line: one module per command, each with `register(subparsers)`, which sets `handler(args) -> int`."""
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -62,9 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in COMMANDS:
+    for module in filter(_is_there, COMMANDS):
         importlib.import_module(f"consumer.cli.{module}").register(subparsers)
     for command in subparsers.choices.values():
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment overrides it")
     return parser
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(f"consumer.cli.{module}") is not None

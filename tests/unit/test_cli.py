@@ -1,0 +1,195 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consumer import cli
+from consumer.failure import Failure
+from consumer.settings import SettingsError
+
+NOWHERE = "127.0.0.1:1"
+REQUIRED = {
+    "SESAMY_CLIENT_ID": "client",
+    "SESAMY_CLIENT_SECRET": "sesame",
+    "SESAMY_API_URL": "http://127.0.0.1:1",
+    "SESAMY_TOKEN_URL": "http://127.0.0.1:1/token",
+    "MAILMOJO_API_TOKEN": "hunter2",
+    "MAILMOJO_API_URL": "http://127.0.0.1:1",
+    "MAILMOJO_LIST_ID": "7",
+    "KAFKA_BOOTSTRAP_SERVERS": NOWHERE,
+}
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH"}}
+    return subprocess.run(
+        [sys.executable, "-m", "consumer", *arguments],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**clean, **environ},
+        timeout=60,
+    )
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("sesamy-mailmojo: ")
+    return line.removeprefix("sesamy-mailmojo: ")
+
+
+def test_the_version() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stdout.split()[0]) == (0, "sesamy-mailmojo")
+
+
+@pytest.mark.parametrize("command", ["run", "check", "sync"])
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert f"sesamy-mailmojo {command} " in result.stdout.split("example", 1)[1]
+    assert "--config FILE.toml" in result.stdout
+
+
+def test_the_help_of_run_lists_every_setting() -> None:
+    text = run("run", "--help").stdout
+    assert "KAFKA_DEAD_LETTER_TOPIC  " in text
+    assert "[<topic>.dead-letters]" in text
+    assert "sync.shutdown_timeout" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["walk"],
+        ["run", "now"],
+        ["sync"],
+        ["sync", ".."],
+        ["sync", ""],
+        ["sync", "u", "--timeout", "0"],
+        ["sync", "u", "--direct", "--dry-run"],
+        ["check", "--config"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    result = run(*arguments, **REQUIRED)
+    assert result.returncode == 2
+    assert "usage: sesamy-mailmojo" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["check"], ["sync", "--direct", "u"], ["sync", "--dry-run", "u"]])
+def test_missing_settings_exit_with_2_and_are_named(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert one_line(result).startswith("not set: SESAMY_CLIENT_ID, SESAMY_CLIENT_SECRET")
+
+
+def test_wrong_settings_exit_with_2_and_are_named_as_written(tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[sync]\nlinger = 'soon'\n")
+    result = run("run", "--config", str(config), **REQUIRED)
+    assert (result.returncode, one_line(result)) == (
+        2,
+        f"sync.linger in {config} must be a number from 0 to 3600, not 'soon'",
+    )
+    result = run("sync", "u", SYNC_LINGER="soon")
+    assert (result.returncode, one_line(result)) == (2, "SYNC_LINGER must be a number from 0 to 3600, not 'soon'")
+
+
+@pytest.mark.parametrize("arguments", [["sync", "u"], ["sync", "--direct", "u"]])
+def test_kafka_out_of_reach_exits_with_1_and_names_the_setting(arguments: list[str]) -> None:
+    result = run(*arguments, **REQUIRED)
+    assert result.returncode == 1
+    assert one_line(result).startswith(f"cannot reach Kafka at {NOWHERE} (KAFKA_BOOTSTRAP_SERVERS): ")
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    pem = tmp_path / "ca.pem"
+    pem.write_text("no certificate")
+    result = run("sync", "u", **REQUIRED, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CAFILE=str(pem))
+    assert result.returncode == 1
+    assert one_line(result).startswith(f"KAFKA_SSL_CAFILE: {pem} holds no certificates (PEM)")
+
+
+def test_check_says_one_line_per_thing_with_the_way_out() -> None:
+    result = run("check", "--json", **REQUIRED)
+    assert (result.returncode, result.stderr) == (1, "")
+    found = {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert {name: line["status"] for name, line in found.items()} == {
+        "settings": "ok",
+        "Kafka": "failed",
+        "topic": "skipped",
+        "dead-letter topic": "skipped",
+        "group": "skipped",
+        "Sesamy": "failed",
+        "Mailmojo": "failed",
+        "account fields": "skipped",
+    }
+    assert "KAFKA_BOOTSTRAP_SERVERS" in found["Kafka"]["detail"]
+    assert "SESAMY_API_URL" in found["Sesamy"]["detail"]
+    assert "MAILMOJO_API_URL" in found["Mailmojo"]["detail"]
+    assert "hunter2" not in result.stdout
+
+
+def test_check_for_people() -> None:
+    result = run("check", **REQUIRED)
+    assert result.stdout.splitlines()[0].split() == ["ok", "settings", "complete"]
+    assert result.stdout.splitlines()[1].split()[:2] == ["failed", "Kafka"]
+
+
+def raising(error: BaseException) -> Callable[[object], int]:
+    def handler(_args: object) -> int:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Failure("it broke\nbadly"), 1, "sesamy-mailmojo: it broke badly\n"),
+        (SettingsError("SYNC_LINGER must be"), 2, "sesamy-mailmojo: SYNC_LINGER must be\n"),
+        (ExceptionGroup("tasks", [ExceptionGroup("", [Failure("deep")])]), 1, "sesamy-mailmojo: deep\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_a_handler_raises_becomes_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    monkeypatch.setattr("consumer.cli.run._handle", raising(error))
+    assert cli.main(["run"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.cli.run._handle", raising(ExceptionGroup("tasks", [ZeroDivisionError()])))
+    with pytest.raises(ExceptionGroup):
+        cli.main(["run"])
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer", "run", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(timeout=30)
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from consumer.cli import main; main(['--version']);"
+        "print(sorted({'aiohttp', 'aiokafka', 'structlog', 'uvloop', 'prometheus_client'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert result.stdout.splitlines()[-1] == "[]"
