@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -248,7 +247,7 @@ class Endpoint(ABC):
             return self.failure(call, raised.status, raised.text)
 
     def _fault(self, call: Call, status: int) -> Reply:
-        return self.throttled(1.0) if status == 429 else self.failure(call, status, HTTPStatus(status).phrase)
+        return self.throttled(1.0) if status == 429 else self.failure(call, status, f"injected: {status}")
 
     @staticmethod
     def _cut(request: web.BaseRequest) -> web.Response:

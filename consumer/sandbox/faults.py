@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 ApiName = Literal["sesamy", "token", "mailmojo"]
 """Sesamy's Management API, its token endpoint, and Mailmojo's API."""
@@ -35,7 +35,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds; None is until it is removed."""
     delay: float = 0.0
     """Seconds added to the answer."""
-    status: int | None = None
+    status: Annotated[int, Meta(ge=400, le=599)] | None = None
     """Answered instead of the right answer."""
     cut: bool = False
     """Close the connection instead of answering."""
