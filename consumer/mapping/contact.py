@@ -138,7 +138,11 @@ def _may_join(contact: Contact, list_id: str) -> bool:
     Assumptions: a is active and u, b and d are gone, so any other status is taken for gone as well. A contact
     without any association counts as never on the list if its own status is a, since an empty list may come as none at
     all; with no status either, nothing says that it did not leave, and it stays off the list. An empty list says so.
+    Where associations are not told, a contact with a Sesamy User ID was synced before: adding it again at every sync
+    would never come to rest.
     """
+    if contact.list_associations is None and not _same((contact.custom or {}).get(USER_ID), None):
+        return False
     ours = [it for it in contact.list_associations or () if str(it.list_id).strip() == list_id.strip()]
     if ours or (contact.status and contact.status.strip().lower() != "a"):
         return False

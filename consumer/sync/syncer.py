@@ -22,8 +22,8 @@ from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
 
-_ROUNDS: Final = 3
-"""Writes per sync at the most: a contact is added to the list, then checked, then patched if need be."""
+_ROUNDS: Final = 2
+"""Write rounds per sync at the most: a contact is added to the list, then checked and patched if need be."""
 
 _PAIR: Final = 2
 """Permits of a write round: the GET of the contact and the one write."""

@@ -180,8 +180,8 @@ ON_OTHERS = [ListAssociation(list_id=7, status="u"), ListAssociation(list_id="12
     ("status", "associations", "action"),
     [
         ("a", [], "subscribe"),
+        ("a", None, "none"),
         ("a", ON_OTHERS, "subscribe"),
-        ("a", None, "subscribe"),
         (None, [], "subscribe"),
         (None, None, "none"),
         ("a", ON_LIST, "none"),
@@ -200,6 +200,12 @@ def test_only_who_was_never_on_the_list_and_did_not_leave_is_subscribed(
     changed = plan(WANTED, replace(contact, phone=None), RULES)
     assert changed.action == ("subscribe" if action == "subscribe" else "patch")
     assert ("force_subscribe" in changed.body) is (action == "subscribe")
+
+
+def test_where_mailmojo_tells_no_associations_a_contact_is_added_once() -> None:
+    contact = replace(CURRENT, status="a", list_associations=None, custom={"Shoe size": 41})
+    assert plan(WANTED, contact, RULES).action == "subscribe"
+    assert plan(WANTED, replace(contact, custom=contact.custom | FIELDS), RULES).action == "none"
 
 
 def test_subscribing_a_known_contact_keeps_what_it_has() -> None:
