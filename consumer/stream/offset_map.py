@@ -58,9 +58,12 @@ def decode(metadata: str, committed: int) -> frozenset[int]:
         raise UnreadableMap("not a map for this offset")
     try:
         unpacker = zlib.decompressobj()
-        bits = unpacker.decompress(base64.b64decode(payload, validate=True), _SPAN // 8)
+        bits = unpacker.decompress(base64.b64decode(payload, validate=True), _SPAN // 8 + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise UnreadableMap("damaged") from error
+    # The checksum stands at the end: a map that was cut, or is longer than ours, was not checked.
+    if not unpacker.eof or unpacker.unused_data or len(bits) > _SPAN // 8:
+        raise UnreadableMap("damaged")
     return frozenset(
         committed + 1 + (index << 3) + bit
         for index, byte in enumerate(bits)

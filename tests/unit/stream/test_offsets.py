@@ -1,0 +1,156 @@
+"""The books of one partition against a model that remembers everything."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from consumer.stream import offset_map
+from consumer.stream.offsets import PartitionOffsets
+
+
+def test_a_commit_waits_for_the_lowest_open_record() -> None:
+    books = PartitionOffsets(10)
+    assert [books.deliver(offset) for offset in (10, 13, 14)] == [True, True, True]
+
+    books.complete(14)
+    assert books.committable(15) == 10
+    books.complete(10)
+    assert books.committable(15) == 13
+    assert set(books.done_above(13)) == {14}
+    books.complete(13)
+    assert books.committable(15) == 15
+
+
+def test_with_nothing_open_the_position_passes_markers_and_gaps() -> None:
+    books = PartitionOffsets(10)
+    books.deliver(10)
+    books.complete(10)
+
+    assert books.committable(17) == 17
+    assert books.committable(3) == 10  # a position that is behind takes no commit back
+
+
+def test_what_the_map_says_is_done_is_not_done_again() -> None:
+    books = PartitionOffsets(5, done=[6, 9])
+
+    assert [books.deliver(offset) for offset in (5, 6, 7)] == [True, False, True]
+    books.complete(5)
+    assert books.committable(8) == 7
+    assert set(books.done_above(7)) == {9}
+
+
+def test_the_next_generation_keeps_what_a_failed_commit_could_not_store() -> None:
+    books = PartitionOffsets(0)
+    for offset in range(5):
+        books.deliver(offset)
+    for offset in (0, 1, 3):
+        books.complete(offset)
+
+    successor = books.successor(0, [])
+
+    assert [successor.deliver(offset) for offset in range(6)] == [False, False, True, False, True, True]
+
+
+def test_a_commit_of_somebody_else_ends_what_was_remembered() -> None:
+    books = PartitionOffsets(0)
+    books.deliver(0)
+    books.deliver(1)
+    books.complete(1)
+
+    assert books.successor(1, []).deliver(1)
+
+
+class Books(RuleBasedStateMachine):
+    """A partition with gaps, read, done, committed and reassigned in any order, by this process and by others."""
+
+    @initialize(gaps=st.lists(st.integers(1, 4), min_size=1, max_size=60), first=st.integers(0, 5))
+    def start(self, gaps: list[int], first: int) -> None:
+        self.log = [first]
+        for gap in gaps:
+            self.log.append(self.log[-1] + gap)
+        self.done: set[int] = set()
+        """What is done, by whomever: booked and not forgotten by a crash."""
+        self.stored = (first, "")
+        """What the broker holds."""
+        self.begin(PartitionOffsets(first))
+
+    def begin(self, books: PartitionOffsets) -> None:
+        self.books = books
+        self.open: list[int] = []
+        self.position = self.stored[0]
+
+    @property
+    def unread(self) -> list[int]:
+        return [offset for offset in self.log if offset >= self.position]
+
+    @precondition(lambda self: self.unread)
+    @rule(count=st.integers(1, 8))
+    def read(self, count: int) -> None:
+        for offset in self.unread[:count]:
+            to_do = self.books.deliver(offset)
+            assert to_do == (offset not in self.done)
+            if to_do:
+                self.open.append(offset)
+            self.position = offset + 1
+
+    @precondition(lambda self: not self.unread)
+    @rule()
+    def pass_a_marker(self) -> None:
+        self.position += 1
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(self.open))
+        self.open.remove(offset)
+        self.books.complete(offset)
+        self.done.add(offset)
+
+    @rule(lost=st.sampled_from(["", "request", "answer"]))
+    def commit(self, lost: str) -> None:
+        offset = self.books.committable(self.position)
+        plan = (offset, offset_map.encode(offset, self.books.done_above(offset)))
+        if lost != "request":
+            self.stored = plan
+        if not lost:
+            self.books.committed = offset
+
+    @rule()
+    def reassign(self) -> None:
+        offset, metadata = self.stored
+        ours = self.done if offset == self.books.committed else set()
+        self.begin(self.books.successor(offset, offset_map.decode(metadata, offset)))
+        self.done = ours | self.recorded(offset, metadata)
+
+    @rule()
+    def crash(self) -> None:
+        offset, metadata = self.stored
+        self.begin(PartitionOffsets(offset, offset_map.decode(metadata, offset)))
+        self.done = self.recorded(offset, metadata)
+
+    @rule(count=st.integers(0, 5))
+    def be_owned_by_somebody_else_between(self, count: int) -> None:
+        offset, metadata = self.stored
+        other = PartitionOffsets(offset, offset_map.decode(metadata, offset))
+        theirs = [place for place in self.log if place >= offset][:count]
+        for place in theirs:
+            if other.deliver(place):
+                other.complete(place)
+        position = theirs[-1] + 1 if theirs else offset
+        self.stored = (position, offset_map.encode(position, other.done_above(position)))
+        self.reassign()
+
+    def recorded(self, offset: int, metadata: str) -> set[int]:
+        return {done for done in self.log if done < offset} | offset_map.decode(metadata, offset)
+
+    @invariant()
+    def a_commit_never_passes_an_open_record(self) -> None:
+        offset = self.books.committable(self.position)
+        assert all(record in self.done for record in self.log if record < offset)
+        assert set(self.books.done_above(offset)) <= self.done
+
+    @invariant()
+    def a_commit_never_waits_for_what_is_done(self) -> None:
+        assert self.books.committable(self.position) == min(self.open, default=self.position)
+
+
+TestBooks = Books.TestCase
