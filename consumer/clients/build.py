@@ -1,0 +1,70 @@
+"""Builds both clients from the settings: the only place where session, wires, gates and credentials meet."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from consumer.clients.account_fields import AccountFields
+from consumer.clients.credentials import ClientCredentials, StaticToken
+from consumer.clients.mailmojo import MailmojoClient
+from consumer.clients.quota import QuotaGate
+from consumer.clients.sesamy import SesamyClient
+from consumer.clients.transport import Transport
+from consumer.clients.wire import Wire, open_session
+from consumer.mapping.fields import ACCOUNT_FIELDS
+from consumer.ops.metrics import Metrics
+from consumer.settings import Settings
+
+
+class Clients:
+    """The clients of one process."""
+
+    def __init__(
+        self,
+        sesamy: SesamyClient,
+        mailmojo: MailmojoClient,
+        account_fields: AccountFields,
+        gates: tuple[QuotaGate, QuotaGate],
+    ) -> None:
+        self.sesamy = sesamy
+        self.mailmojo = mailmojo
+        self.account_fields = account_fields
+        self._gates = gates
+
+    def set_share(self, fraction: float) -> None:
+        """Take this part (0 to 1) of both accounts' quotas from now on."""
+        for gate in self._gates:
+            gate.set_share(fraction)
+
+
+@asynccontextmanager
+async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Clients]:
+    """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's."""
+    async with open_session(settings.sync.concurrency) as session:
+        sesamy_gate = QuotaGate(
+            "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
+        )
+        sesamy_wire = Wire("sesamy", session, metrics)
+        credentials = ClientCredentials(
+            settings.sesamy.token_url,
+            settings.sesamy.client_id,
+            settings.sesamy.client_secret,
+            sesamy_wire,
+            audience=settings.sesamy.audience,
+            pause=sesamy_gate.close,
+        )
+        mailmojo_gate = QuotaGate(
+            "mailmojo", settings.mailmojo.requests_per_second, settings.mailmojo.burst, metrics=metrics, share=0
+        )
+        mailmojo = Transport(
+            "mailmojo",
+            settings.mailmojo.api_url,
+            Wire("mailmojo", session, metrics),
+            mailmojo_gate,
+            StaticToken(settings.mailmojo.api_token),
+        )
+        yield Clients(
+            SesamyClient(Transport("sesamy", settings.sesamy.api_url, sesamy_wire, sesamy_gate, credentials)),
+            MailmojoClient(mailmojo, settings.mailmojo.list_id),
+            AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics),
+            (sesamy_gate, mailmojo_gate),
+        )
