@@ -22,7 +22,8 @@ DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong usage or settings."""
     try:
-        args = _parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else list(argv)
+        args = _parser(given).parse_args(given)
         code: int = args.handler(args)
         sys.stdout.flush()
     except SystemExit as done:  # argparse, after --help or a complaint about the usage
@@ -53,7 +54,9 @@ def _leaves(error: Exception) -> Iterator[Exception]:
         yield error
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    # Where a command is named, the others' modules need not be loaded.
+    asked = [module for module in COMMANDS if given[:1] == [module.replace("_", "-")]]
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=metadata.metadata(PROGRAM)["Summary"],
@@ -62,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in filter(_is_there, COMMANDS):
+    for module in filter(_is_there, asked or COMMANDS):
         importlib.import_module(f"consumer.cli.{module}").register(subparsers)
     for command in subparsers.choices.values():
         command.formatter_class = argparse.RawDescriptionHelpFormatter
