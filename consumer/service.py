@@ -78,6 +78,8 @@ class Service:
         metrics: Metrics,
     ) -> None:
         self.metrics = metrics
+        self.admin_port = 0
+        """Where the admin port listens; known once the service is open."""
         self._source = source
         self._queues = queues
         self._worker = worker
@@ -150,19 +152,23 @@ class Service:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, metrics: Metrics | None = None, *, consumer_options: Mapping[str, Any] | None = None
+) -> AsyncIterator[Service]:
     """Build the service, connected and listening, and close it in order.
+
+    `consumer_options` are more arguments of aiokafka's consumers, for brokers that need them (the demo's mock).
 
     Raises:
         Failure: Kafka is out of reach, a topic is missing, or the admin port is taken.
     """
-    metrics = metrics or Metrics()
+    metrics, more = metrics or Metrics(), consumer_options or {}
     metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version()).set(1)
     topic = settings.kafka.topic
     await _require_topics(settings)
     async with AsyncExitStack() as stack:
         clients = await stack.enter_async_context(open_clients(settings, metrics))
-        consumer, producer, admin_client = await _connect(settings, stack)
+        consumer, producer, admin_client = await _connect(settings, stack, more)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
         membership = Membership(settings.kafka.session_timeout, suspended_time)
@@ -199,7 +205,7 @@ async def open_service(settings: Settings, metrics: Metrics | None = None) -> As
             write_timeout=membership.write_timeout,
             dry_run=settings.sync.dry_run,
         )
-        lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka)))
+        lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))
         worker = Worker(
             syncer,
             gatekeeper,
@@ -256,7 +262,7 @@ async def open_service(settings: Settings, metrics: Metrics | None = None) -> As
             clients=clients,
             metrics=metrics,
         )
-        await stack.enter_async_context(
+        service.admin_port = await stack.enter_async_context(
             admin.serve(settings.admin.host, settings.admin.port, service, metrics, service.refresh)
         )
         yield service
@@ -282,11 +288,10 @@ async def _require_topics(settings: Settings) -> None:
 
 
 async def _connect(
-    settings: Settings, stack: AsyncExitStack
+    settings: Settings, stack: AsyncExitStack, more: Mapping[str, Any]
 ) -> tuple[AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient]:
     """Start the three Kafka clients; none of them can keep the service from ending, whatever the broker does."""
-
-    consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, settings.group_id))
+    consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, settings.group_id), **more)
     producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
     admin_client = AIOKafkaAdminClient(**kafka.connection_arguments(settings.kafka))
     starts_and_stops: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], Coroutine[Any, Any, None]]]] = [
