@@ -62,6 +62,10 @@ class Permits:
         """
         await self._gate._spend(self)  # noqa: SLF001 - the two halves of one thing
 
+    async def ready(self) -> None:
+        """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now."""
+        await self._gate._ready(self)  # noqa: SLF001 - as above
+
 
 class _Waiter:
     """Somebody in line. `seconds` says in how many seconds it may pass, `take` lets it pass."""
@@ -179,6 +183,16 @@ class QuotaGate:
                 self._held += 1
             mine.held += held or waiter.taken
             raise
+
+    async def _ready(self, mine: Permits) -> None:
+        missing = mine.held == 0
+
+        def take() -> None:
+            self._held += missing
+            mine.held += missing
+
+        waiter = _Waiter(lambda: self._bucket.seconds_until(self._held + 1 if missing else 1), take)
+        await self._pass(mine, self._extras if missing else self._spends, waiter)
 
     async def _pass(self, mine: Permits, line: deque[_Waiter], waiter: _Waiter) -> None:
         began = self._loop.time()

@@ -155,6 +155,27 @@ def test_what_one_turn_holds_no_other_takes_beyond_its_own() -> None:
     assert run(scenario()) == pytest.approx(2)
 
 
+def test_ready_waits_instead_of_the_spend_that_follows() -> None:
+    async def scenario() -> list[float]:
+        gate = open_gate(0.1, 1)
+        moments = []
+        async with gate.turn(2) as turn:
+            await turn.spend()
+            for _ in range(2):
+                await turn.ready()
+                moments.append(now())
+            await turn.spend()
+            moments.append(now())
+            gate.close(60)
+            await turn.ready()
+            moments.append(now())
+            await turn.spend()
+            moments.append(now())
+        return moments
+
+    assert run(scenario()) == [20, 20, 20, 80, 80]
+
+
 def test_turns_are_served_in_the_order_they_came_whatever_their_size() -> None:
     async def scenario() -> list[str]:
         gate = open_gate(1, 5)

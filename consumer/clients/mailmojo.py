@@ -1,0 +1,80 @@
+"""Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from consumer.clients.errors import Rejected, Unavailable, UnknownList
+from consumer.clients.transport import Transport, Turn
+from consumer.clients.verdicts import detail
+from consumer.clients.wire import Answer, segment
+from schemas.mailmojo import Contact, decode_contact
+
+
+class MailmojoClient:
+    """Reads and writes contacts. Every method raises `ApiError` when a call fails; none sends a write twice."""
+
+    def __init__(self, transport: Transport, list_id: str) -> None:
+        self._transport = transport
+        self._list = f"/v1/lists/{segment(list_id)}/"
+
+    @asynccontextmanager
+    async def turn(self, permits: int) -> AsyncIterator[Turn]:
+        """Take so many permits of the quota in one turn, so that a GET and its write are one round trip apart."""
+        async with self._transport.turn(permits) as turn:
+            yield turn
+
+    async def get_contact(self, turn: Turn, email: str) -> Contact | None:
+        """Return the contact, or None when the account has none with this address (404, assumption)."""
+        answer = await turn.request("GET", _contact(email), operation="get_contact", accept={404})
+        if answer.status == 404:
+            return None
+        try:
+            return decode_contact(answer.body)
+        except ValueError as error:  # msgspec's errors name the place, never the value
+            raise Unavailable("mailmojo", "get_contact", answer.status, f"an unreadable answer: {error}") from None
+
+    async def patch_contact(self, turn: Turn, email: str, body: Any) -> Contact | None:
+        """Change the contact and return its echo, or None when the accepted write came back without a readable one.
+
+        Raises:
+            Rejected: refused; also when the contact is gone (404).
+        """
+        answer = await turn.request("PATCH", _contact(email), operation="patch_contact", json=body, accept={404})
+        if answer.status == 404:
+            raise Rejected("mailmojo", "patch_contact", 404, detail(answer.body))
+        return _echo(answer)
+
+    async def add_subscriber(self, turn: Turn, body: Any) -> Contact | None:
+        """Put the contact on the list, made if need be, and return its echo as `patch_contact` does.
+
+        Raises:
+            UnknownList: Mailmojo does not know the list (404).
+        """
+        path = f"{self._list}subscribers/"
+        answer = await turn.request("POST", path, operation="add_subscriber", json=body, accept={404})
+        if answer.status == 404:
+            raise UnknownList("mailmojo", "add_subscriber", 404, detail(answer.body))
+        return _echo(answer)
+
+    async def probe(self) -> None:
+        """Make a call that depends on no contact.
+
+        Raises:
+            UnknownList: Mailmojo does not know the list (404).
+        """
+        async with self.turn(1) as turn:
+            answer = await turn.request("GET", self._list, operation="get_list", accept={404})
+        if answer.status == 404:
+            raise UnknownList("mailmojo", "get_list", 404, detail(answer.body))
+
+
+def _contact(email: str) -> str:
+    return f"/v1/contacts/{segment(email)}/"
+
+
+def _echo(answer: Answer) -> Contact | None:
+    try:
+        return decode_contact(answer.body)
+    except ValueError:  # the write was accepted, and an unreadable echo does not undo it
+        return None

@@ -1,0 +1,124 @@
+"""Sesamy's Management API: a user's state, with as few calls as its answers allow (`reference/sesamy.md`)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from consumer.clients.errors import ApiError, Unavailable
+from consumer.clients.transport import Transport, Turn
+from consumer.clients.wire import Answer, segment
+from consumer.mapping.state import UserState
+from schemas.decoding import Page, decode_page
+from schemas.sesamy import Contract, Entitlement, Profile, Transaction, decode_profile
+
+_T = TypeVar("_T")
+_Item = TypeVar("_Item", Contract, Entitlement, Transaction)
+
+_READS: Final = 4
+"""Permits of one turn: profile, contracts, entitlements, transactions. Further pages take more, one by one."""
+
+_PAGE: Final = 100
+"""Entries to ask for at a time (assumption: no bound on `limit` is documented)."""
+
+_MOST_PAGES: Final = 100
+"""A list that goes on after so many pages is no list of one user."""
+
+
+class SesamyClient:
+    """Reads users."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator["Reading"]:
+        """Take the permits that one user's reads need, in one turn. What is not used goes back to the quota.
+
+        Everything read inside the block was asked for after its beginning.
+        """
+        async with self._transport.turn(_READS) as turn:
+            yield Reading(turn)
+
+    async def probe(self) -> None:
+        """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""
+        async with self._transport.turn(1) as turn:
+            await turn.request("GET", "/management/users", operation="list_users", params={"limit": 1})
+
+
+class Reading:
+    """The reads of one user. Every method raises `ApiError` when a call fails."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    async def profile(self, user_id: str) -> Profile | None:
+        """Return the profile, or None when Sesamy does not know the user."""
+        path = f"/management/users/{segment(user_id)}"
+        answer = await self._turn.request("GET", path, operation="get_user", accept={404})
+        return None if answer.status == 404 else _decoded("get_user", answer, decode_profile)
+
+    async def rest(self, user_id: str, profile: Profile) -> UserState:
+        """Return the user's whole state. Without a contract there is no payment to ask for."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                paid = tasks.create_task(self._contracts_and_transactions(user_id))
+                entitlements = tasks.create_task(self._list("entitlements", Entitlement, user_id, paged=False))
+        except ExceptionGroup as failures:
+            first = failures.exceptions[0]
+            if not isinstance(first, ApiError):
+                raise
+            raise first from None
+        contracts, transactions = paid.result()
+        return UserState(
+            user_id=user_id,
+            profile=profile,
+            contracts=contracts,
+            entitlements=entitlements.result(),
+            transactions=transactions,
+        )
+
+    async def _contracts_and_transactions(self, user_id: str) -> tuple[tuple[Contract, ...], tuple[Transaction, ...]]:
+        contracts = await self._list("contracts", Contract, user_id)
+        transactions = await self._list("transactions", Transaction, user_id) if contracts else ()
+        return contracts, transactions
+
+    async def _list(self, name: str, kind: type[_Item], user_id: str, *, paged: bool = True) -> tuple[_Item, ...]:
+        """Follow the pages until one is short or the total is reached.
+
+        Entitlements have neither `limit` nor `offset` in the reference: they are asked for without, and only an answer
+        that says that there are more is followed.
+        """
+        operation = f"list_{name}"
+        found: dict[str | int, _Item] = {}
+        received = 0
+        for _ in range(_MOST_PAGES):
+            window = {"limit": _PAGE, "offset": received} if paged or received else {}
+            answer = await self._turn.request(
+                "GET", f"/management/{name}", operation=operation, params={"userId": user_id, **window}
+            )
+            page: Page[_Item] = _decoded(operation, answer, lambda body: decode_page(body, kind))
+            known = len(found)
+            found.update((item.id, item) for item in page.items)
+            received += len(page.items)
+            if _is_last(page, received, asked=_PAGE if window else None):
+                return tuple(found.values())
+            if len(found) == known:
+                raise Unavailable("sesamy", operation, answer.status, "pages repeat: the API ignores the offset")
+        raise Unavailable("sesamy", operation, None, f"more than {_MOST_PAGES} pages for one user")
+
+
+def _is_last(page: Page[_Item], received: int, *, asked: int | None) -> bool:
+    if not page.items:
+        return True
+    if page.total is not None:
+        return received >= page.total  # a short page may be one that the API cut
+    # More than was asked for: the API does not page, and this was all.
+    return asked is None or len(page.items) != asked
+
+
+def _decoded(operation: str, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
+    try:
+        return decode(answer.body)
+    except ValueError as error:  # msgspec's errors name the place, never the value
+        raise Unavailable("sesamy", operation, answer.status, f"an unreadable answer: {error}") from None

@@ -1,0 +1,124 @@
+"""One request on a socket: bounded in time and size, sent exactly once, counted. Nothing here knows a quota."""
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+from urllib.parse import quote
+
+import aiohttp
+from msgspec import Struct
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from consumer.clients.errors import Api, Unavailable
+from consumer.ops.metrics import Metrics
+
+READ_TIMEOUT: Final = 10.0
+"""Seconds from sending a request to its whole answer, unless whoever calls has less patience."""
+
+_CONNECT_TIMEOUT: Final = 5.0
+_LARGEST_ANSWER: Final = 8 * 1024 * 1024
+"""Bytes; a page of 100 contracts is well under one MiB."""
+
+
+class Answer(Struct, frozen=True):
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes
+    headers: CIMultiDictProxy[str]
+
+
+def segment(text: str) -> str:
+    """Return the text as one path segment, with nothing safe (`reference/mailmojo.md`, basics)."""
+    return quote(text, safe="")
+
+
+@asynccontextmanager
+async def open_session(concurrency: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the one session of a process that syncs this many users at a time.
+
+    A time-out would include the wait for a free connection, so there is one for every request that may be open: three
+    reads a user, and a few for probes and tokens. Cookies are neither kept nor sent.
+    """
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=3 * concurrency + 8),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "User-Agent": f"sesamy-mailmojo/{version('sesamy-mailmojo')}"},
+    )
+    # aiohttp 3.14 sends GET, PUT and DELETE once more by itself when the connection breaks: past every quota, and with
+    # nobody knowing. It has no public switch for that; a test over a real socket notices when this one goes.
+    session._retry_connection = False  # noqa: SLF001 - see above
+    async with session:
+        yield session
+
+
+class Wire:
+    """Sends requests of one API."""
+
+    def __init__(
+        self, api: Api, session: aiohttp.ClientSession, metrics: Metrics, *, timeout: float = READ_TIMEOUT
+    ) -> None:
+        self._api = api
+        self._session = session
+        self._metrics = metrics
+        self._seconds = timeout
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
+
+    async def send(
+        self, method: str, url: str, *, operation: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Send one request, whose URL is used exactly as it is, and return its answer. Redirects are not followed.
+
+        Raises:
+            Unavailable: no answer, not in time, or too large a one.
+        """
+        began = time.perf_counter()
+        status = "error"
+        try:
+            async with self._session.request(
+                method,
+                URL(url, encoded=True),  # yarl would turn %40 into @ and resolve `..`
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+            ) as response:
+                answer = Answer(response.status, await self._read(response, operation), response.headers)
+            status = str(answer.status)
+        # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
+        except TimeoutError:
+            raise Unavailable(self._api, operation, None, f"no answer within {self._seconds:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(self._api, operation, None, _reason(error)) from None
+        finally:
+            labels = (self._api, operation, status)
+            self._metrics.api_requests.labels(*labels).inc()
+            self._metrics.api_request_duration.labels(*labels).observe(time.perf_counter() - began)
+        return answer
+
+    async def _read(self, response: aiohttp.ClientResponse, operation: str) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _LARGEST_ANSWER:
+                response.close()
+                raise Unavailable(
+                    self._api, operation, response.status, f"an answer larger than {_LARGEST_ANSWER} bytes"
+                )
+        return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """Return why there is no answer, without host or URL."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"the server's certificate is not trusted: {error.certificate_error}"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError):
+        return f"no TLS connection: {cause.reason}"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{type(error).__name__}: {cause.strerror}"
+    return type(error).__name__
