@@ -24,7 +24,8 @@ _ADDRESSES: Final[dict[Api, str]] = {
 
 async def look_at_apis(settings: Settings, seconds: float) -> list[Check]:
     """Ask both APIs at once; each part takes so many seconds at the most."""
-    async with open_clients(settings, Metrics(), share=1.0) as clients:
+    async with open_clients(settings, Metrics()) as clients:
+        clients.set_share(1.0)
 
         async def mailmojo() -> list[Check]:
             answer = await _answer(

@@ -30,7 +30,8 @@ async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: boo
         admin = None if dry_run else await stack.enter_async_context(kafka.admin(settings.kafka))
         if admin:
             await _refuse_beside_service(settings, admin)
-        clients = await stack.enter_async_context(open_clients(settings, metrics, share=1.0))
+        clients = await stack.enter_async_context(open_clients(settings, metrics))
+        clients.set_share(1.0)
         syncer = Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules_of(settings), metrics)
         results = []
         for user_id in user_ids:
