@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from heapq import heappop, heappush
 from itertools import chain, count
 from typing import Protocol
@@ -103,6 +104,7 @@ class Flight:
         self.phase = Phase.WAITING
         self.events: list[Waiting] = []
         self.task: asyncio.Task[None] | None = None
+        self.verdict: Landed | Again = Again(0)
         self.recalled = False
         self._lease = lease
         self._coalesce = coalesce
@@ -295,24 +297,22 @@ class UserQueues:
             flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote)
             self._flights[queue.user_id] = flight
             flight.task = tasks.create_task(self._fly(flight, work))
+            # Not in the task: one that is cancelled before its first step runs nothing of its own.
+            flight.task.add_done_callback(partial(self._land, flight))
         return max(0.0, self._delayed[0][0] - now) if self._delayed else None
 
     async def _fly(self, flight: Flight, work: Work) -> None:
-        verdict: Landed | Again = Again(0)
-        try:
-            verdict = await work(flight)
-        finally:
-            self._land(flight, verdict)
+        flight.verdict = await work(flight)
 
-    def _land(self, flight: Flight, verdict: Landed | Again) -> None:
-        queue, user_id = flight.queue, flight.user_id
+    def _land(self, flight: Flight, _task: asyncio.Task[None]) -> None:
+        queue, user_id, verdict = flight.queue, flight.user_id, flight.verdict
         del self._flights[user_id]
         self.wake()
         if self._queues.get(user_id) is not queue:
             # Dropped meanwhile; a queue of the next generation may have waited for this landing.
             blocked = self._queues.get(user_id)
             if blocked is not None and not blocked.claim:
-                self._delay(blocked, 0)
+                self._delay(blocked, blocked.waiting[0].arrived_at + self._linger)
             return
         if isinstance(verdict, Again):
             queue.waiting[:0] = flight.events

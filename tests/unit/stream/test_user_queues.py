@@ -1,0 +1,460 @@
+"""What the queues promise, one sentence at a time; `test_user_queues_model.py` has them in any order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from consumer.stream.user_queues import Again, Flight, Landed, UserQueues, Waiting
+from consumer.sync.flight import LeaseLost
+from tests.unit.stream.in_virtual_time import in_virtual_time
+
+LINGER = 2.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class FakeLease:
+    generation = 1
+    fresh = True
+
+    def may_work(self, generation: int) -> bool:
+        return self.fresh and generation == self.generation
+
+
+class FakeAdmission:
+    open = True
+    asked = 0
+    again_in: float | None = None
+
+    def admits(self) -> bool:
+        self.asked += 1
+        return self.open
+
+    def wait(self) -> float | None:
+        return self.again_in
+
+
+class Bench:
+    """Queues over a scripted work, and what flew when."""
+
+    def __init__(self, concurrency: int = 64, *, coalesce: bool = True) -> None:
+        self.lease = FakeLease()
+        self.admission = FakeAdmission()
+        self.queues = UserQueues(
+            self.lease, self.admission, concurrency=concurrency, linger=LINGER, coalesce=coalesce, clock=now
+        )
+        self.flown: list[tuple[float, str, list[int]]] = []
+        self.verdicts: list[Landed | Again] = []
+        self.sync: Callable[[Flight], Awaitable[None]] | None = None
+        self._offsets = iter(range(10_000))
+
+    def put(self, user: str, *, is_request: bool = False) -> int:
+        offset = next(self._offsets)
+        self.queues.put(user, Waiting(0, offset, "contract.1#update", 0.0, now(), is_request))
+        return offset
+
+    async def work(self, flight: Flight) -> Landed | Again:
+        flight.reading()
+        self.flown.append((now(), flight.user_id, [event.offset for event in flight.events]))
+        if self.sync:
+            await self.sync(flight)
+        return self.verdicts.pop(0) if self.verdicts else Landed()
+
+    def flights_of(self, user: str) -> list[list[int]]:
+        return [offsets for _, name, offsets in self.flown if name == user]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.queues.run(self.work))
+        self.queues.open()
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+@in_virtual_time
+async def test_a_sync_starts_a_linger_after_the_oldest_event_which_later_ones_do_not_extend() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(1.5)
+        bench.put("a")
+        await asyncio.sleep(10)
+
+    assert bench.flown == [(LINGER, "a", [0, 1])]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_what_arrives_during_a_sync_waits_for_the_next_which_lingers_from_its_arrival() -> None:
+    bench = Bench()
+    bench.sync = lambda _: asyncio.sleep(5)
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(6.5)
+        bench.put("a")
+        assert bench.queues.pending == 2
+        await asyncio.sleep(10)
+
+    assert bench.flown == [(2.0, "a", [0]), (8.5, "a", [1])]
+
+
+@in_virtual_time
+async def test_without_coalescing_each_event_has_a_sync_of_its_own() -> None:
+    bench = Bench(coalesce=False)
+    bench.verdicts = [Landed(), Again(1)]
+    async with bench.running():
+        for _ in range(3):
+            bench.put("a")
+        await asyncio.sleep(10)
+
+    assert bench.flights_of("a") == [[0], [1], [1], [2]]
+
+
+@in_virtual_time
+async def test_users_fly_oldest_event_first_and_requests_after_events() -> None:
+    bench = Bench(concurrency=1)
+    bench.sync = lambda _: asyncio.sleep(10)
+    async with bench.running():
+        bench.put("first")
+        await asyncio.sleep(1)
+        bench.put("request", is_request=True)
+        await asyncio.sleep(1)
+        bench.put("late")
+        await asyncio.sleep(50)
+
+    assert [user for _, user, _ in bench.flown] == ["first", "late", "request"]
+
+
+@pytest.mark.parametrize("joins_after", [1, 5], ids=["while it lingers", "while it is ready"])
+@in_virtual_time
+async def test_an_event_that_joins_requests_makes_them_an_event(joins_after: float) -> None:
+    bench = Bench(concurrency=1)
+    bench.sync = lambda _: asyncio.sleep(10)
+    async with bench.running():
+        bench.put("first")
+        await asyncio.sleep(0.5)
+        bench.put("joined", is_request=True)
+        await asyncio.sleep(0.1)
+        bench.put("request", is_request=True)
+        await asyncio.sleep(joins_after)
+        bench.put("joined")
+        bench.put("event")
+        await asyncio.sleep(60)
+
+    assert [user for _, user, _ in bench.flown] == ["first", "joined", "event", "request"]
+    assert bench.flights_of("joined") == [[1, 3]]
+
+
+@in_virtual_time
+async def test_a_user_in_back_off_holds_no_slot() -> None:
+    bench = Bench(concurrency=1)
+    bench.verdicts = [Again(30)]
+    async with bench.running():
+        bench.put("failing")
+        await asyncio.sleep(0.1)
+        bench.put("other")
+        await asyncio.sleep(100)
+
+    assert bench.flown == [(2.0, "failing", [0]), (2.1, "other", [1]), (32.0, "failing", [0])]
+
+
+@in_virtual_time
+async def test_events_that_arrive_in_a_back_off_ride_along_and_do_not_shorten_it() -> None:
+    bench = Bench()
+    bench.verdicts = [Again(30)]
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(10)
+        bench.put("a")
+        await asyncio.sleep(100)
+
+    assert bench.flown == [(2.0, "a", [0]), (32.0, "a", [0, 1])]
+
+
+@in_virtual_time
+async def test_an_event_does_not_shorten_the_back_off_of_requests() -> None:
+    bench = Bench()
+    bench.verdicts = [Again(30)]
+    async with bench.running():
+        bench.put("a", is_request=True)
+        await asyncio.sleep(10)
+        bench.put("a")
+        await asyncio.sleep(100)
+
+    assert bench.flown == [(2.0, "a", [0]), (32.0, "a", [0, 1])]
+
+
+@in_virtual_time
+async def test_nothing_starts_while_the_admission_says_no() -> None:
+    bench = Bench()
+    bench.admission.open = False
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(60)
+        assert bench.flown == []
+        assert bench.admission.asked <= 2  # it is told when to ask again, and does not spin
+        bench.admission.open = True
+        bench.queues.wake()
+        await asyncio.sleep(1)
+
+    assert bench.flown == [(60.0, "a", [0])]
+
+
+@in_virtual_time
+async def test_an_admission_that_names_a_time_is_asked_again_then() -> None:
+    bench = Bench()
+    bench.admission.open = False
+    bench.admission.again_in = 15
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        bench.admission.open = True
+        await asyncio.sleep(60)
+
+    assert bench.flown == [(17.0, "a", [0])]
+
+
+@in_virtual_time
+async def test_settling_cancels_what_waits_and_reads_and_keeps_its_events() -> None:
+    bench = Bench()
+    bench.sync = lambda _: asyncio.sleep(1000)
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        assert bench.queues.in_flight == 1
+
+        assert await bench.queues.settle(5)
+        assert now() < 3.1
+        assert bench.queues.pending == 1
+        await asyncio.sleep(100)
+        assert len(bench.flown) == 1
+
+
+@in_virtual_time
+async def test_settling_awaits_writes() -> None:
+    landed: list[float] = []
+
+    async def write(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(4)
+        landed.append(now())
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+
+        assert await bench.queues.settle(5)
+
+    assert landed == [pytest.approx(6)]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_settling_gives_writes_up_after_its_budget_without_cancelling_them() -> None:
+    landed: list[float] = []
+
+    async def write(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(20)
+        landed.append(now())
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        assert not await bench.queues.settle(5)
+        assert now() == pytest.approx(8, abs=0.1)
+        await asyncio.sleep(100)
+
+    assert landed == [22.0]
+
+
+@in_virtual_time
+async def test_a_sync_that_reads_again_after_its_write_is_cancelled_then() -> None:
+    async def write_then_read(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(2)
+        await asyncio.sleep(1000)
+
+    bench = Bench()
+    bench.sync = write_then_read
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        assert await bench.queues.settle(5)
+
+    assert now() == pytest.approx(4, abs=0.1)
+
+
+@in_virtual_time
+async def test_with_patience_reads_may_end_and_only_what_waits_is_cancelled_at_once() -> None:
+    bench = Bench()
+    cancelled: list[str] = []
+
+    async def work(flight: Flight) -> Landed | Again:
+        try:
+            if flight.user_id == "reading":
+                flight.reading()
+            await asyncio.sleep(6)
+        except asyncio.CancelledError:
+            cancelled.append(flight.user_id)
+            raise
+        return Landed()
+
+    bench.work = work  # type: ignore[method-assign] # it is scripted
+    async with bench.running():
+        bench.put("reading")
+        bench.put("waiting")
+        await asyncio.sleep(3)
+        assert await bench.queues.settle(5, patience=10)
+
+    assert cancelled == ["waiting"]
+    assert now() == pytest.approx(8, abs=0.1)
+
+
+@in_virtual_time
+async def test_a_flight_recalled_before_its_first_step_lands_too() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(LINGER)
+        while not bench.queues.in_flight:  # noqa: ASYNC110 - the very step matters
+            await asyncio.sleep(0)
+        assert bench.flown == []  # it has a task, which did not run yet
+
+        assert await bench.queues.settle(5)
+        assert now() < LINGER + 0.1
+        bench.queues.drop()
+        bench.lease.generation += 1
+        bench.queues.open()
+        bench.put("a")
+        await asyncio.sleep(10)
+
+    assert bench.flights_of("a") == [[1]]
+
+
+@in_virtual_time
+async def test_a_write_of_an_old_generation_blocks_its_user_and_nobody_else() -> None:
+    async def write(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(20)
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        await bench.queues.settle(1)
+        bench.queues.drop()
+        bench.lease.generation += 1
+        bench.queues.open()
+        bench.put("a")
+        bench.put("b")
+        await asyncio.sleep(100)
+
+    assert [(at, user) for at, user, _ in bench.flown] == [(2.0, "a"), (6.0, "b"), (22.0, "a")]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_a_user_who_was_blocked_by_an_old_generation_still_lingers() -> None:
+    async def write(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(20)
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        await bench.queues.settle(1)
+        bench.queues.drop()
+        bench.lease.generation += 1
+        bench.queues.open()
+        await asyncio.sleep(17)
+        bench.put("a")  # at 21, a second before the old write lands
+        await asyncio.sleep(100)
+
+    assert [at for at, _, _ in bench.flown] == [2.0, 23.0]
+
+
+@in_virtual_time
+async def test_the_landing_of_an_old_generation_touches_no_count_of_the_new_one() -> None:
+    async def write(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(20)
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        await bench.queues.settle(1)
+        bench.queues.drop()
+        bench.put("b")
+        assert bench.queues.pending == 1
+        await asyncio.sleep(30)
+
+    assert bench.queues.pending == 1
+
+
+@in_virtual_time
+async def test_a_write_may_not_begin_without_a_lease() -> None:
+    refused: list[str] = []
+
+    async def write(flight: Flight) -> None:
+        bench.lease.fresh = False
+        with suppress(LeaseLost), flight.writing():
+            pytest.fail("the phase began")
+        refused.append(flight.user_id)
+
+    bench = Bench()
+    bench.sync = write
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+
+    assert refused == ["a"]
+
+
+@in_virtual_time
+async def test_a_fault_of_the_work_ends_the_run() -> None:
+    async def fail(_: Flight) -> None:
+        raise ZeroDivisionError
+
+    bench = Bench()
+    bench.sync = fail
+    bench.put("a")
+    bench.queues.open()
+
+    with pytest.raises(ExceptionGroup) as failure:
+        await bench.queues.run(bench.work)
+
+    assert failure.group_contains(ZeroDivisionError)
+
+
+@in_virtual_time
+async def test_the_oldest_arrival_counts_what_flies() -> None:
+    bench = Bench()
+    bench.sync = lambda _: asyncio.sleep(10)
+    async with bench.running():
+        assert bench.queues.oldest_arrival() is None
+        await asyncio.sleep(1)
+        bench.put("a")
+        await asyncio.sleep(3)
+        bench.put("a")
+        bench.put("b")
+        assert bench.queues.oldest_arrival() == 1
+        await asyncio.sleep(20)
+        assert bench.queues.oldest_arrival() is None
