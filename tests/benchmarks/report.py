@@ -1,0 +1,178 @@
+"""The one report: every run's numbers with what they were measured on, as JSON and as a table of medians."""
+
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.running import Measurement
+from tests.benchmarks.scenarios import Scenario
+
+_PACKAGES = ("sesamy-mailmojo", "aiokafka", "aiohttp", "uvloop", "msgspec", "orjson", "aiolimiter")
+_POM = Path(__file__).parents[2] / "deploy" / "kafka" / "pom.xml"
+_HEADER = (
+    "latency",
+    "contestant",
+    "events/s",
+    "of ideal",
+    "CPU µs/event",
+    "CPU of a core",
+    "sandbox's CPU",
+    "latency served",
+    "peak RSS MiB",
+    "order violations",
+    "redone",
+    "lost",
+)
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """All rounds of one contestant in one scenario."""
+
+    scenario: Scenario
+    contestant: str
+    rounds: tuple[Measurement, ...]
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """Where and when it was measured. `load_average` is that of the minute before the first run."""
+
+    date: str
+    cpu: str
+    cores: int
+    memory_gib: int
+    system: str
+    python: str
+    kafka: str
+    packages: dict[str, str]
+    load_average: float
+
+
+def machine() -> Machine:
+    """Describe this one, now."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
+    kafka = re.search(r"kafka_[\d.]+</artifactId>\s*<version>([^<]+)", _POM.read_text())
+    return Machine(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cpu=model[1] if model else platform.machine(),
+        cores=os.cpu_count() or 1,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        kafka=kafka[1] if kafka else "unknown",
+        packages={name: version(name) for name in _PACKAGES},
+        load_average=round(os.getloadavg()[0], 2),
+    )
+
+
+def as_json(where: Machine, contestants: Iterable[Contestant], results: Sequence[Result]) -> bytes:
+    """Return everything that was measured, with the ideal lines and each run's rate."""
+    report = {
+        "machine": where,
+        "contestants": {contestant.name: contestant.what for contestant in contestants},
+        "results": [msgspec.to_builtins(result) | _computed(result) for result in results],
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def as_text(where: Machine, contestants: Iterable[Contestant], results: Sequence[Result]) -> str:
+    """Return the report for people, in Markdown."""
+    rows = [_row(result) for result in results]
+    scenarios = dict.fromkeys(result.scenario for result in results)
+    return "\n".join(
+        [
+            _machine(where),
+            " · ".join(f"{name} {number}" for name, number in where.packages.items()),
+            "",
+            *(f"- {contestant.name}: {contestant.what}" for contestant in contestants),
+            *(_load(scenario, results) for scenario in scenarios),
+            "",
+            *_table(rows),
+        ]
+    )
+
+
+def _machine(where: Machine) -> str:
+    return (
+        f"{where.date} · {where.cpu}, {where.cores} cores, {where.memory_gib} GiB · {where.system} · "
+        f"Python {where.python} · Apache Kafka {where.kafka} · load average before: {where.load_average}"
+    )
+
+
+def _load(scenario: Scenario, results: Sequence[Result]) -> str:
+    users = {result.contestant: result.rounds[0].counts.users for result in results if result.scenario == scenario}
+    most = max(users.values())
+    load = ", ".join(f"{count} users ({name})" for name, count in users.items())
+    line = "no line without latency"
+    if ideal := scenario.ideal_rate(min(scenario.concurrency, most)):
+        line = (
+            f"ideal line = min(concurrency, users) / (round trips * latency) = min({scenario.concurrency}, {most}) / "
+            f"({scenario.round_trips} * {scenario.latency:g} s) = {ideal:.1f} events/s"
+        )
+    return (
+        f"- {_ms(scenario.latency)}: one event each for {load}; {scenario.partitions} partitions, concurrency "
+        f"{scenario.concurrency}, {scenario.calls} calls a sync of which {scenario.round_trips} in sequence; {line}"
+    )
+
+
+def _computed(result: Result) -> Mapping[str, Any]:
+    return {
+        "ideal_rate": result.scenario.ideal_rate(_width(result)),
+        "rates": [run.counts.rate for run in result.rounds],
+        "median_rate": _rate(result),
+        "of_ideal": _of_ideal(result),
+    }
+
+
+def _width(result: Result) -> int:
+    return min(result.scenario.concurrency, result.rounds[0].counts.users)
+
+
+def _rate(result: Result) -> float:
+    return statistics.median(run.counts.rate for run in result.rounds)
+
+
+def _of_ideal(result: Result) -> float | None:
+    ideal = result.scenario.ideal_rate(_width(result))
+    return _rate(result) / ideal if ideal else None
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    runs, of_ideal = result.rounds, _of_ideal(result)
+    rates = sorted(run.counts.rate for run in runs)
+    return (
+        _ms(result.scenario.latency),
+        result.contestant,
+        f"{_rate(result):.1f} ({rates[0]:.1f}-{rates[-1]:.1f})",
+        "-" if of_ideal is None else f"{of_ideal:.1%}",
+        f"{1e6 * statistics.median(run.cpu_per_event for run in runs):.0f}",
+        f"{statistics.median(run.busy for run in runs):.0%}",
+        f"{statistics.median(run.sandbox_busy for run in runs):.0%}",
+        f"{1e3 * statistics.median(run.counts.served_latency for run in runs):.1f} ms",
+        f"{max(run.peak_rss for run in runs):.0f}",
+        str(sum(run.counts.order_violations for run in runs)),
+        str(sum(run.counts.redone for run in runs)),
+        str(sum(run.counts.lost for run in runs)),
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
+    lines = [_HEADER, tuple("-" * width for width in widths), *rows]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:g} ms"
