@@ -112,7 +112,7 @@ class _Control:
         return web.Response(body=msgspec.json.Encoder().encode_lines(records), content_type="application/x-ndjson")
 
     async def violations(self, _: web.Request) -> web.Response:
-        return _json(list(self._sandbox.log.violations))
+        return _json(self._sandbox.log.violations)
 
     async def users(self, request: web.Request) -> web.Response:
         ids = self._world.user_ids()[slice(*_window(request))]

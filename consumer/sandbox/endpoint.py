@@ -225,6 +225,8 @@ class Endpoint(ABC):
                 content_type=reply.content_type,
                 headers=self.quota_headers(allowance) | reply.headers if allowance else reply.headers,
             )
+        except ConnectionError:  # the client went away while it was sending its body
+            return web.Response()
         finally:
             self.log.add(self._record(call, start, start_unix, status))
 

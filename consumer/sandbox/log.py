@@ -1,7 +1,7 @@
 """Every request that reached the fakes, and what a test asks of them (the promises of `contract.md`)."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Self
@@ -61,7 +61,7 @@ class Violation(Struct, frozen=True):
 
 
 class RequestLog:
-    """Requests in memory, and in an NDJSON file when `path` is given. `limit` bounds the memory; tests need all."""
+    """Requests in memory, at most `limit` of them (None: all), and in an NDJSON file when `path` is given."""
 
     def __init__(self, *, path: Path | None = None, limit: int | None = None) -> None:
         """Open the file, if any, to append.
@@ -69,8 +69,9 @@ class RequestLog:
         Raises:
             OSError: the file cannot be opened.
         """
-        self.records: deque[Record] = deque(maxlen=limit)
-        self.violations: deque[Violation] = deque(maxlen=limit)
+        self.records: list[Record] = []
+        self.violations: list[Violation] = []
+        self._limit = limit
         self.count = 0
         self._encoder = msgspec.json.Encoder()
         self._flushed = time.monotonic()
@@ -80,6 +81,8 @@ class RequestLog:
         """Keep a record; its number must be `count` + 1."""
         self.count = record.number
         self.records.append(record)
+        if self._limit is not None and len(self.records) > self._limit:
+            del self.records[: self._limit // 10 + 1]  # a tenth at a time: dropping one costs as much
         for rule in record.violations:
             self.violations.append(Violation(record.number, record.api, record.operation, rule))
         if self._file is not None:

@@ -18,6 +18,8 @@ from consumer.sandbox.mailmojo import MailmojoApi
 from consumer.sandbox.sesamy import TOKEN_PATH, SesamyApi
 from consumer.sandbox.world import LIST_ID, World
 
+_GRACE = 0.1  # seconds that open requests have at the end; aiohttp takes 0 for ever
+
 
 class Options(Struct, frozen=True, kw_only=True):
     """How the fakes are served. A port of 0 is any free one."""
@@ -82,7 +84,7 @@ class Sandbox:
         try:
             self.sesamy_url = await self._serve(_runner(self.sesamy), options.sesamy_port)
             self.mailmojo_url = await self._serve(_runner(self.mailmojo), options.mailmojo_port)
-            control = web.AppRunner(control_app(self), access_log=None)
+            control = web.AppRunner(control_app(self), access_log=None, shutdown_timeout=_GRACE)
             self.control_url = await self._serve(control, options.control_port) + PREFIX
         except BaseException:
             await self.__aexit__()
@@ -119,4 +121,4 @@ class Sandbox:
 
 def _runner(api: Endpoint) -> web.ServerRunner:
     # The low-level server: no routing between us and the raw target, and half the cost of an application.
-    return web.ServerRunner(web.Server(api, access_log=None), shutdown_timeout=0)
+    return web.ServerRunner(web.Server(api, access_log=None), shutdown_timeout=_GRACE)

@@ -6,6 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from consumer.sandbox import Answers, Faults, Options, Plan, Quota, Rule, Sandbox
 from tests.sandbox_client import SandboxClient
@@ -179,3 +180,32 @@ async def test_faults_can_be_ended(mailmojo: SandboxClient) -> None:
     assert await statuses(mailmojo, 1) == [500]
     mailmojo.sandbox.faults.clear()
     assert await statuses(mailmojo, 3) == [200] * 3
+
+
+async def test_a_client_that_goes_away_is_logged_as_cut(
+    mailmojo: SandboxClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = URL(mailmojo.sandbox.mailmojo_url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"PATCH {AT_KARI} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sandbox-token\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 50\r\n\r\nhalf".encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+    while not mailmojo.sandbox.log.records:  # noqa: ASYNC110 - the server's side of the socket has no event
+        await asyncio.sleep(0.01)
+    assert mailmojo.sandbox.log.records[0].status == 0
+    assert phone(mailmojo) == ""
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
+async def test_a_sandbox_that_ends_cuts_open_requests_and_logs_them() -> None:
+    async with aiohttp.ClientSession() as session:
+        async with Sandbox(Options(plan=Plan(latency=3600))) as sandbox:
+            client = SandboxClient(sandbox, session, sandbox.mailmojo_url)
+            task = asyncio.create_task(client("PATCH", AT_KARI, PATCH))
+            await asyncio.sleep(0.05)
+        with pytest.raises(aiohttp.ClientError):
+            await task
+    assert [record.status for record in sandbox.log.records] == [0]
