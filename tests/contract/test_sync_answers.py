@@ -1,0 +1,149 @@
+"""A sync makes the contact right whatever the answer to each unknown of the references (`Answers`)."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from consumer.clients.build import open_clients
+from consumer.clients.errors import ApiError
+from consumer.ops.metrics import Metrics
+from consumer.sandbox import Answers, Contact, Options, Rule, Sandbox, User
+from consumer.sandbox.contacts import SESAMY_FIELDS
+from consumer.sandbox.world import LIST_ID
+from consumer.service import rules_of
+from consumer.settings import load
+from consumer.sync.flight import LoneFlight
+from consumer.sync.outcome import Outcome
+from consumer.sync.syncer import Syncer
+from tests.integration.oracle import View, address, expected, is_skipped
+
+USERS = 51  # each kind of user three times, each kind of contact four times
+MANY = 130  # more than a page
+HIGH = {
+    "SESAMY_REQUESTS_PER_MINUTE": "1000000",
+    "SESAMY_BURST": "1000",
+    "MAILMOJO_REQUESTS_PER_SECOND": "10000",
+    "MAILMOJO_BURST": "1000",
+}
+
+
+def combinations(count: int) -> dict[str, Answers]:
+    """Return random answers to all unknowns at once: what is right under each answer alone may still clash."""
+    dice, found = random.Random(1), {}
+    for number in range(count):
+        chosen = {name: dice.choice(answers) for name, answers in Answers.choices().items()}
+        if chosen["fields"] == "none":
+            chosen["unregistered"] = "accept"  # refusing fields that nobody can create leaves nothing to be right
+        found[f"together-{number}"] = Answers.of(f"{name}={answer}" for name, answer in chosen.items())
+    return found
+
+
+def many_of_everything() -> dict[str, Any]:
+    """Return a user whose lists take several pages, and whose last page decides."""
+    contracts = [
+        {
+            "id": f"contract_{number:03}",
+            "status": "EXPIRED" if number < MANY - 1 else "ACTIVE",
+            "isActive": number == MANY - 1,
+            "contractDuration": "RECURRING",
+            "nextBillAt": "2026-03-01T00:00:00Z",
+            "createdAt": "2024-01-01T00:00:00Z",
+        }
+        for number in range(MANY)
+    ]
+    transactions = [
+        {"id": f"transaction_{number}", "isRefund": False, "createdAt": f"20{number:02}-05-05T23:30:00Z"}
+        for number in [*range(10, 25), *[9] * MANY, 25]
+    ]
+    profile = {"email": "mange.kontrakter@example.no", "firstName": "Mange"}
+    return {"profile": profile, "contracts": contracts, "transactions": transactions}
+
+
+@asynccontextmanager
+async def opened(answers: Answers) -> AsyncIterator[tuple[Sandbox, Syncer]]:
+    async with Sandbox(Options(answers=answers)) as sandbox:
+        sandbox.world.populate(USERS)
+        sandbox.world.add_user("email|many", **many_of_everything())
+        clear = {"MAILMOJO_CLEAR_VALUE": "empty" if answers.clear == "blank" else "null"}
+        settings = load({**sandbox.environment, **HIGH, **clear})
+        metrics = Metrics()
+        async with open_clients(settings, metrics) as clients:
+            clients.set_share(1.0)
+            yield (
+                sandbox,
+                Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules_of(settings), metrics),
+            )
+
+
+async def sync(syncer: Syncer, user_id: str) -> Outcome:
+    """Sync as the service does: what is worth another try gets one."""
+    for _ in range(5):
+        try:
+            return await syncer.sync(user_id, LoneFlight())
+        except ApiError as error:
+            if not error.retryable:
+                raise
+    raise AssertionError(f"{user_id} failed five times")
+
+
+def is_hidden(contact: Contact | None, answers: Answers) -> bool:
+    """Tell whether Mailmojo denies knowing this contact, so that nobody can know what it holds."""
+    return contact is not None and contact.status == "d" and answers.deleted == "hidden"
+
+
+def wrong_contacts(sandbox: Sandbox, before: dict[str, Contact | None]) -> dict[str, tuple[object, object]]:
+    wrong: dict[str, tuple[object, object]] = {}
+    for user in users(sandbox):
+        old, new = before[user.id], sandbox.world.contact(address(user)) if address(user) else None
+        if is_hidden(old, sandbox.options.answers):
+            if new is None or new.status != "d":
+                wrong[user.id] = (new, "still deleted")
+        elif View.of(new) != (right := expected(user, old, LIST_ID)):
+            wrong[user.id] = (View.of(new), right)
+    return wrong
+
+
+def users(sandbox: Sandbox) -> list[User]:
+    return [user for user_id in sandbox.world.user_ids() if (user := sandbox.world.user(user_id))]
+
+
+@pytest.mark.parametrize("answers", (every := Answers.variants() | combinations(12)).values(), ids=every.keys())
+async def test_a_sync_is_right_under_every_answer_and_a_second_one_writes_nothing(answers: Answers) -> None:
+    async with opened(answers) as (sandbox, syncer):
+        before = {user.id: sandbox.world.contact(address(user)) if address(user) else None for user in users(sandbox)}
+        if (answers.throttle, answers.sesamy_throttle) != (Answers().throttle, Answers().sesamy_throttle):
+            sandbox.faults.add(Rule(api="mailmojo", status=429, times=1))  # costs a second each, so not everywhere
+            sandbox.faults.add(Rule(api="sesamy", status=429, times=1))
+
+        await asyncio.gather(*(sync(syncer, user_id) for user_id in before))
+        assert wrong_contacts(sandbox, before) == {}
+        hidden = {address(user) for user in users(sandbox) if is_hidden(before[user.id], answers)}
+        assert [record for record in sandbox.log.damaged() if record.address not in hidden] == []
+        if answers.fields != "none":
+            assert sandbox.world.fields.items() >= SESAMY_FIELDS.items()
+
+        sandbox.sesamy.revoke_tokens()
+        seen = sandbox.log.count
+        again = {
+            user.id: await sync(syncer, user.id)
+            for user in users(sandbox)
+            if not is_skipped(user) and not is_hidden(before[user.id], answers)
+        }
+        assert set(again.values()) == {Outcome.UNCHANGED}
+        assert {record.method for record in sandbox.log.since(seen) if record.api != "token"} == {"GET"}
+        assert list(sandbox.log.violations) == []
+        assert sandbox.log.overlapping_writes() == []
+
+
+@pytest.mark.parametrize("refusal", ["400", "409", "422"])
+@pytest.mark.parametrize("errors", Answers.choices()["errors"])
+async def test_a_refusal_is_told_apart_from_a_failure_and_says_what_mailmojo_said(refusal: str, errors: str) -> None:
+    async with opened(Answers.of([f"refusal={refusal}", f"errors={errors}"])) as (sandbox, syncer):
+        sandbox.world.add_user("email|odd", profile={"email": "no-address-at-all"})
+        with pytest.raises(ApiError, match="not a valid address") as raised:
+            await syncer.sync("email|odd", LoneFlight())
+        assert not raised.value.retryable
