@@ -1,0 +1,248 @@
+"""The queues against a model that remembers every event: any order of arrivals, landings, faults and rebalances."""
+
+import asyncio
+from collections import defaultdict
+from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.stream.user_queues import Again, Flight, Landed, Phase, UserQueues, Waiting
+from consumer.sync.flight import LeaseLost
+from tests.unit import virtual_time
+
+LINGER = 2.0
+EPSILON = 1e-6
+
+times = st.integers(0, 40).map(lambda quarters: quarters / 4)
+users = st.sampled_from("abcdef")
+
+
+class Behaviour(NamedTuple):
+    """What one flight does: it waits, reads, maybe writes, maybe reads again, and ends."""
+
+    waits: float = 0.0
+    reads: float = 0.5
+    writes: float | None = None
+    reads_again: float = 0.0
+    verdict: Landed | Again = Landed()
+
+
+behaviours = st.builds(
+    Behaviour,
+    waits=times,
+    reads=times,
+    writes=st.none() | times,
+    reads_again=times,
+    verdict=st.just(Landed()) | times.map(Again),
+)
+
+
+class Put(NamedTuple):
+    user: str
+    is_request: bool
+
+
+class Pass(NamedTuple):
+    seconds: float
+
+
+class Toggle(NamedTuple):
+    """The admission closes, or opens."""
+
+
+class Rebalance(NamedTuple):
+    budget: float
+    patience: float
+    away: float
+
+
+steps = st.lists(
+    st.builds(Put, users, st.booleans())
+    | st.builds(Put, users, st.just(False))
+    | st.builds(Pass, times)
+    | st.builds(Toggle)
+    | st.builds(Rebalance, budget=st.sampled_from([0.25, 1, 6]), patience=times, away=times),
+    max_size=40,
+)
+
+
+class Model:
+    """Runs a script, plays the lease, the admission and the work, and knows what must hold."""
+
+    def __init__(self, concurrency: int, flights: list[Behaviour], *, coalesce: bool) -> None:
+        self.generation = 1
+        self.queues = UserQueues(self, self, concurrency=concurrency, linger=LINGER, coalesce=coalesce, clock=self.now)
+        self.concurrency = concurrency
+        self.coalesce = coalesce
+        self.behaviours = iter(flights)
+        self.admitting = True
+        self.unhindered = concurrency >= 6
+        self.opened_at = 0.0
+        self.waiting: dict[str, list[Waiting]] = defaultdict(list)
+        self.open: dict[str, Flight] = {}
+        self.backs_off_until: dict[str, float] = {}
+        self.landed_at: dict[str, float] = {}
+        self.answers: dict[str, list[int]] = defaultdict(list)
+        self.dropped: set[int] = set()
+        self._offsets = count()
+
+    @staticmethod
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # The lease and the admission.
+
+    def may_work(self, generation: int) -> bool:
+        return generation == self.generation
+
+    def admits(self) -> bool:
+        return self.admitting
+
+    def wait(self) -> float | None:
+        return None
+
+    # What must hold.
+
+    def ready_at(self, user: str) -> float:
+        return max(
+            self.waiting[user][0].arrived_at + LINGER,
+            self.backs_off_until.get(user, 0.0),
+            self.landed_at.get(user, 0.0),
+            self.opened_at,
+        )
+
+    def rank(self, user: str) -> tuple[bool, float]:
+        return all(event.is_request for event in self.waiting[user]), self.waiting[user][0].arrived_at
+
+    def check_start(self, user: str) -> None:
+        assert user not in self.open, "two flights of one user"
+        assert len(self.open) < self.concurrency
+        assert self.now() >= self.ready_at(user) - EPSILON
+        if self.unhindered:
+            assert self.now() == pytest.approx(self.ready_at(user))
+        for other in self.waiting:
+            if self.waiting[other] and other not in self.open and self.ready_at(other) < self.now() - EPSILON:
+                assert self.rank(user) <= self.rank(other), "somebody else was first"
+
+    async def check_count(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert self.queues.pending == sum(map(len, self.waiting.values()))
+        assert self.queues.in_flight <= self.concurrency
+
+    # The work.
+
+    async def work(self, flight: Flight) -> Landed | Again:
+        user, generation = flight.user_id, flight.generation
+        self.check_start(user)
+        self.open[user] = flight
+        verdict: Landed | Again = Again(0)
+        try:
+            verdict = await self.play(flight, next(self.behaviours, Behaviour()))
+        except LeaseLost:
+            verdict = Again(0.5)
+        finally:
+            del self.open[user]
+            self.landed_at[user] = self.now()
+            if generation == self.generation:
+                self.book(flight, verdict)
+        return verdict
+
+    async def play(self, flight: Flight, behaviour: Behaviour) -> Landed | Again:
+        await asyncio.sleep(behaviour.waits)
+        expected = self.waiting[flight.user_id] if self.coalesce else self.waiting[flight.user_id][:1]
+        if flight.generation == self.generation:
+            flight.reading()
+            assert flight.events == expected
+        await asyncio.sleep(behaviour.reads)
+        if behaviour.writes is not None:
+            with flight.writing():
+                try:
+                    await asyncio.sleep(behaviour.writes)
+                except asyncio.CancelledError:
+                    pytest.fail("a write was cancelled")
+            await asyncio.sleep(behaviour.reads_again)
+        return behaviour.verdict
+
+    def book(self, flight: Flight, verdict: Landed | Again) -> None:
+        user = flight.user_id
+        if isinstance(verdict, Again):
+            self.backs_off_until[user] = self.now() + verdict.delay
+            return
+        self.backs_off_until.pop(user, None)
+        self.answers[user] += [event.offset for event in flight.events]
+        del self.waiting[user][: len(flight.events)]
+
+    # The script.
+
+    async def run(self, script: list[Put | Pass | Toggle | Rebalance]) -> None:
+        task = asyncio.create_task(self.queues.run(self.work))
+        self.queues.open()
+        for step in script:
+            if task.done():
+                break
+            await self.take(step)
+            await self.check_count()
+        if not self.admitting:
+            await self.take(Toggle())
+        async with asyncio.timeout(100_000):
+            while not task.done() and (self.queues.pending or self.open):  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(1)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        self.check_end()
+
+    def check_end(self) -> None:
+        answered = [offset for offsets in self.answers.values() for offset in offsets]
+        assert sorted([*answered, *self.dropped]) == list(range(next(self._offsets)))
+        assert all(offsets == sorted(offsets) for offsets in self.answers.values())
+        assert self.queues.oldest_arrival() is None
+
+    async def take(self, step: Put | Pass | Toggle | Rebalance) -> None:
+        match step:
+            case Put(user, is_request):
+                event = Waiting(0, next(self._offsets), "contract.1#update", 0.0, self.now(), is_request)
+                self.waiting[user].append(event)
+                self.queues.put(user, event)
+            case Pass(seconds):
+                await asyncio.sleep(seconds)
+            case Toggle():
+                self.unhindered = False
+                self.admitting = not self.admitting
+                self.queues.wake()
+            case Rebalance():
+                await self.rebalance(step)
+
+    async def rebalance(self, step: Rebalance) -> None:
+        began = self.now()
+        ended = await self.queues.settle(step.budget, patience=step.patience)
+        assert ended == (not self.open)
+        assert self.now() <= began + step.budget + step.patience + EPSILON
+        assert all(flight.phase is Phase.WRITING or flight.recalled for flight in self.open.values())
+        self.queues.drop()
+        self.generation += 1
+        for events in self.waiting.values():
+            self.dropped.update(event.offset for event in events)
+        self.waiting.clear()
+        self.backs_off_until.clear()
+        await asyncio.sleep(step.away)
+        self.opened_at = self.now()
+        self.queues.open()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    concurrency=st.sampled_from([1, 2, 6, 64]),
+    coalesce=st.booleans(),
+    flights=st.lists(behaviours, max_size=20),
+    script=steps,
+)
+def test_every_event_is_answered_once_in_order_by_one_flight_at_a_time(
+    concurrency: int, coalesce: bool, flights: list[Behaviour], script: list[Put | Pass | Toggle | Rebalance]
+) -> None:
+    virtual_time.run(Model(concurrency, flights, coalesce=coalesce).run(script))
