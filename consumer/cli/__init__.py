@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 from consumer.cli import output
 from consumer.failure import Failure
@@ -57,7 +58,7 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     # Where a command is named, the others' modules need not be loaded.
     asked = [module for module in COMMANDS if given[:1] == [module.replace("_", "-")]]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description=metadata.metadata(PROGRAM)["Summary"],
         epilog=f"Try it with nothing set up: {PROGRAM} demo\nEach command explains itself: {PROGRAM} run --help",
@@ -71,6 +72,14 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment overrides it")
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains about the usage in one line, as about everything else."""
+
+    def error(self, message: str) -> NoReturn:
+        output.complain(f"{message}; see {self.prog} --help")
+        self.exit(WRONG_USAGE)
 
 
 def _is_there(module: str) -> bool:

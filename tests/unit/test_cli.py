@@ -80,8 +80,7 @@ def test_the_help_of_run_lists_every_setting() -> None:
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     result = run(*arguments, **REQUIRED)
     assert result.returncode == 2
-    assert "usage: sesamy-mailmojo" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "--help" in one_line(result)
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["check"], ["sync", "--direct", "u"], ["sync", "--dry-run", "u"]])
