@@ -11,7 +11,7 @@ import pytest
 from consumer.clients.build import open_clients
 from consumer.clients.errors import ApiError
 from consumer.ops.metrics import Metrics
-from consumer.sandbox import Answers, Contact, Options, Rule, Sandbox, User
+from consumer.sandbox import Answers, Contact, Options, Plan, Record, Rule, Sandbox, User
 from consumer.sandbox.contacts import SESAMY_FIELDS
 from consumer.sandbox.world import LIST_ID
 from consumer.service import rules_of
@@ -115,10 +115,6 @@ def users(sandbox: Sandbox) -> list[User]:
 async def test_a_sync_is_right_under_every_answer_and_a_second_one_writes_nothing(answers: Answers) -> None:
     async with opened(answers) as (sandbox, syncer):
         before = {user.id: sandbox.world.contact(address(user)) if address(user) else None for user in users(sandbox)}
-        if (answers.throttle, answers.sesamy_throttle) != (Answers().throttle, Answers().sesamy_throttle):
-            sandbox.faults.add(Rule(api="mailmojo", status=429, times=1))  # costs a second each, so not everywhere
-            sandbox.faults.add(Rule(api="sesamy", status=429, times=1))
-
         await asyncio.gather(*(sync(syncer, user_id) for user_id in before))
         assert wrong_contacts(sandbox, before) == {}
         hidden = {address(user) for user in users(sandbox) if is_hidden(before[user.id], answers)}
@@ -137,6 +133,26 @@ async def test_a_sync_is_right_under_every_answer_and_a_second_one_writes_nothin
         assert {record.method for record in sandbox.log.since(seen) if record.api != "token"} == {"GET"}
         assert list(sandbox.log.violations) == []
         assert sandbox.log.overlapping_writes() == []
+
+
+@pytest.mark.parametrize(
+    ("mailmojo", "sesamy"),
+    [("seconds", "body"), ("date", "seconds"), ("body", "date"), ("headers", "body"), ("silent", "body")],
+)
+async def test_a_pause_is_kept_in_whatever_way_an_api_asks_for_it(mailmojo: str, sesamy: str) -> None:
+    async with opened(Answers.of([f"throttle={mailmojo}", f"sesamy_throttle={sesamy}"])) as (sandbox, syncer):
+        sandbox.world.add_user("email|kari", profile={"email": "kari@example.no"})
+        sandbox.faults.set(Plan(rules=tuple(Rule(api=api, status=429, times=1) for api in ("sesamy", "mailmojo"))))
+        assert await sync(syncer, "email|kari") is Outcome.CREATED
+        assert pause_kept(sandbox.log.requests("sesamy")) >= 0.95
+        if mailmojo != "silent":
+            assert pause_kept(sandbox.log.requests("mailmojo")) >= 0.95
+
+
+def pause_kept(requests: list[Record]) -> float:
+    """Return the seconds from the one 429 to the next request."""
+    (refused,) = [number for number, record in enumerate(requests) if record.status == 429]
+    return requests[refused + 1].start - requests[refused].end
 
 
 @pytest.mark.parametrize("refusal", ["400", "409", "422"])
