@@ -30,7 +30,7 @@ def test_it_ends_by_itself_in_time_and_tells_what_became_of_the_contacts() -> No
     assert (result.returncode, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
     told = result.stdout
-    assert re.search(r"admin +http://127\.0\.0\.1:[1-9]\d+/", told)
+    assert re.search(r"admin +http://127\.0\.0\.1:[1-9]\d+ ", told)
     assert "librdkafka's mock cluster" in told
     assert "joining the group" in told
     assert len(re.findall(r"^ +\d+\.\d s  stored \d+/\d+  done \d+", told, re.MULTILINE)) >= 4
