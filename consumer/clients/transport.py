@@ -56,8 +56,8 @@ class Turn:
     ) -> Answer:
         """Send one request as soon as the quota allows, and return its answer: 2xx, or a status in `accept`.
 
-        `path` is percent-encoded already (`wire.segment`). Nothing is ever sent again, except once after 401/403
-        with other credentials, since a refused request was not applied.
+        `path` is percent-encoded already (`wire.segment`). Nothing is ever sent again, except a GET, once,
+        after 401/403 with other credentials: whoever asked for a write may no longer be entitled to it by then.
 
         Raises:
             ApiError: every other answer, or none; see `errors.py`.
@@ -98,7 +98,8 @@ class Transport:
         """Do what `Turn.request` promises."""
         credentials = await self._credentials.authorization()
         answer = await self._send(permits, request, credentials)
-        if answer.status in {401, 403} and await self._credentials.refused(credentials):
+        refused = answer.status in {401, 403} and await self._credentials.refused(credentials)
+        if refused and request.method == "GET":
             answer = await self._send(permits, request, await self._credentials.authorization())
         if answer.status in accept:
             return answer

@@ -125,17 +125,13 @@ class Flight:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Enclose a write phase, which nobody cancels."""
-        self.check_lease()
+        if not self._lease.may_work(self.generation):
+            raise LeaseLost
         self.phase = Phase.WRITING
         try:
             yield
         finally:
             self.phase = Phase.READING
-
-    def check_lease(self) -> None:
-        """Raise LeaseLost unless this process still owns the user's events."""
-        if not self._lease.may_work(self.generation):
-            raise LeaseLost
 
     def wrote(self, audit: WriteAudit) -> None:
         """Pass the audit of an accepted write on."""

@@ -38,14 +38,7 @@ class Flight(Protocol):
         """Called right before the first read: events that arrived until now are answered by this sync (P3)."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Enclose a write phase, which is not cancelled.
-
-        Raises:
-            LeaseLost: the phase must not begin.
-        """
-
-    def check_lease(self) -> None:
-        """Called right before a request that changes something.
+        """Enclose a request that changes something; it is not cancelled.
 
         Raises:
             LeaseLost: the request must not be sent.
@@ -68,9 +61,6 @@ class LoneFlight:
     def writing(self) -> Iterator[None]:
         """Enclose a write phase."""
         yield
-
-    def check_lease(self) -> None:
-        """Let every write pass."""
 
     def wrote(self, audit: WriteAudit) -> None:
         """Keep the audit for whoever reports it."""

@@ -1,6 +1,8 @@
 """The use case: read a user's state from Sesamy, work out what the contact should be, write what differs."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -50,7 +52,7 @@ class Syncer:
         write_timeout: float = 5.0,
         dry_run: bool = False,
     ) -> None:
-        """Sync with these clients; `write_timeout` bounds a write phase, in seconds (P2)."""
+        """Sync with these clients; `write_timeout` bounds each request to Mailmojo, in seconds (P2)."""
         self._sesamy = sesamy
         self._mailmojo = mailmojo
         self._account_fields = account_fields
@@ -116,32 +118,32 @@ class Syncer:
         return contacts.derive(state, self._rules)
 
     async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
-        """Read the contact, plan, and send the one write that the plan takes."""
+        """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""
         async with self._mailmojo.turn(_PAIR) as turn:
+            await turn.ready()
+            async with self._in_time("get_contact"):
+                contact = await self._mailmojo.get_contact(turn, wanted.email)
+            plan = contacts.plan(wanted, contact, self._rules)
+            if plan.action == "none":
+                return plan
+            audit = WriteAudit(
+                action=plan.action,
+                fields=plan.fields_changed,
+                tags_added=plan.tags_added,
+                tags_removed=plan.tags_removed,
+            )
+            if self._dry_run:
+                _log.info("contact.would_be_written", user_id=user_id, **audit.as_fields())
+                return plan
+            # A gate that was closed meanwhile makes the write wait, and the lease is looked at after every wait.
+            await turn.ready()
             with flight.writing():
-                try:
-                    async with asyncio.timeout(self._write_timeout):
-                        contact = await self._mailmojo.get_contact(turn, wanted.email)
-                        plan = contacts.plan(wanted, contact, self._rules)
-                        if plan.action == "none":
-                            return plan
-                        audit = WriteAudit(
-                            action=plan.action,
-                            fields=plan.fields_changed,
-                            tags_added=plan.tags_added,
-                            tags_removed=plan.tags_removed,
-                        )
-                        if self._dry_run:
-                            _log.info("contact.would_be_written", user_id=user_id, **audit.as_fields())
-                            return plan
-                        flight.check_lease()
-                        if plan.action == "patch":
-                            echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
-                        else:
-                            echo = await self._mailmojo.add_subscriber(turn, plan.body)
-                except TimeoutError:
-                    # Whether a write was applied is not known; the next sync reads again and sees.
-                    raise Unavailable("mailmojo", "write", None, "no answer within the write time-out") from None
+                # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
+                async with self._in_time("write_contact"):
+                    if plan.action == "patch":
+                        echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
+                    else:
+                        echo = await self._mailmojo.add_subscriber(turn, plan.body)
                 flight.wrote(audit)
         if plan.conflict:
             self._metrics.contact_conflicts.inc()
@@ -150,3 +152,11 @@ class Syncer:
             self._metrics.echo_mismatches.inc()
             _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
         return plan
+
+    @asynccontextmanager
+    async def _in_time(self, operation: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                yield
+        except TimeoutError:
+            raise Unavailable("mailmojo", operation, None, f"no answer within {self._write_timeout:g} s") from None
