@@ -163,7 +163,7 @@ def line(moment: Moment) -> str:
 def page(stage: Stage, moment: Moment) -> Group:
     """Return a moment as a page."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=9)
+    table.add_column(style="dim", width=8, no_wrap=True)
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_row("stored", _bar(moment.stored, moment.planned), f"{moment.stored} of {moment.planned} events")
@@ -176,7 +176,7 @@ def page(stage: Stage, moment: Moment) -> Group:
         used = moment.calls[api]
         table.add_row(name, _bar(used, limit, "magenta"), f"{used:.0f} of {limit:.0f} calls/s")
     facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", min_width=9)
+    facts.add_column(style="dim", width=8, no_wrap=True)
     facts.add_column(no_wrap=True, overflow="ellipsis")
     facts.add_row("events", _counts(moment))
     if moment.lag:
