@@ -1,0 +1,51 @@
+"""The benchmarks measure what they say; how fast anything is depends on the machine and is asserted nowhere."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.benchmarks import report
+from tests.benchmarks.__main__ import Benchmark, run
+from tests.benchmarks.contestants import CONTESTANTS, Contestant
+from tests.benchmarks.running import measure
+from tests.benchmarks.scenarios import Scenario
+from tests.kafka_broker import KafkaBroker
+
+_TINY = Scenario(latency=0.02, concurrency=4, partitions=2, seconds=0.4)
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
+async def test_a_run_counts_every_event_once_from_the_request_log(
+    contestant: Contestant, kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    measured = await measure(_TINY, contestant, kafka, tmp_path)
+    counts = measured.counts
+    assert counts.users == _TINY.users_for(contestant.width(_TINY))
+    assert counts.calls == (6, 6)
+    assert counts.round_trips[0] == 5
+    assert (counts.order_violations, counts.redone, counts.lost, counts.wrong) == (0, 0, 0, 0)
+    assert counts.served_latency > 0.9 * _TINY.latency
+    ideal = _TINY.ideal_rate(contestant.width(_TINY))
+    assert ideal is not None
+    assert counts.rate < 1.1 * ideal
+    assert measured.cpu_per_event > 0
+    assert measured.peak_rss > 10
+
+
+async def test_a_sync_of_other_calls_than_the_line_was_drawn_for_is_refused(kafka: KafkaBroker, tmp_path: Path) -> None:
+    without_contracts = msgspec.structs.replace(_TINY, kind="external")
+    with pytest.raises(RuntimeError, match="a sync made 5 calls, 4 in sequence"):
+        await measure(without_contracts, CONTESTANTS[0], kafka, tmp_path)
+
+
+async def test_table_and_json_report_the_same_runs(kafka: KafkaBroker, tmp_path: Path) -> None:
+    benchmark = Benchmark(scenarios=(_TINY,), contestants=CONTESTANTS[:1], rounds=2)
+    results = await run(benchmark, kafka, tmp_path)
+    assert [len(result.rounds) for result in results] == [2]
+    where = report.machine()
+    text = report.as_text(where, benchmark.contestants, results)
+    assert "min(4, 16) / (5 * 0.02 s) = 40.0 events/s" in text
+    (result,) = msgspec.json.decode(report.as_json(where, benchmark.contestants, results))["results"]
+    assert f"| {result['median_rate']:.1f} (" in text
+    assert result["ideal_rate"] == 40.0
