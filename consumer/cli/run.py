@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -30,6 +31,9 @@ def _handle(args: argparse.Namespace) -> int:
     from consumer.ops import logs  # noqa: PLC0415
 
     logs.configure(settings.log)
+    # Measured under full load: the collector took a tenth of the CPU, and nearly nothing it looks at is garbage.
+    gc.freeze()
+    gc.set_threshold(10_000)
     return run_loop(service.run(settings))
 
 
