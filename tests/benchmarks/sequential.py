@@ -1,6 +1,7 @@
 """A contestant as a program: the service's syncer and clients under the plainest loop that keeps order per user."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -46,4 +47,6 @@ async def _one_after_another(syncer: Syncer, records: Iterable[ConsumerRecord[by
 if __name__ == "__main__":
     configured = load(os.environ, None)
     logs.configure(configured.log)
+    gc.freeze()
+    gc.set_threshold(10_000)  # as the service does
     run_loop(run(configured))
