@@ -52,6 +52,7 @@ class Breaker:
         self._changed = changed
         self._rng = rng
         self._asking = asyncio.Lock()
+        self._throttled_probes = 0
         self._opened = asyncio.Event()
 
     @property
@@ -70,14 +71,16 @@ class Breaker:
         """
         if isinstance(error, Throttled):
             return False
+        throttled_before = self._throttled_probes
         async with self._asking:
             if self.successes > successes_before:
                 return True
-            if self.is_open:
+            if self.is_open or self._throttled_probes > throttled_before:
                 return False
             try:
                 await self._probe()
             except Throttled:
+                self._throttled_probes += 1
                 return False
             except ApiError as failure:
                 self._open(failure)
