@@ -162,9 +162,7 @@ class Stage:
 
     def writes_since(self, number: int) -> list[Record]:
         """Return the requests since that were meant to change something at Mailmojo."""
-        return [
-            record for record in self.log.since(number) if record.api == "mailmojo" and record.method not in {"GET"}
-        ]
+        return [record for record in self.log.since(number) if record.api == "mailmojo" and record.method != "GET"]
 
     async def assert_sentinels(self, service: ServiceProcess) -> None:
         """The service itself saw no breach of P1 and P2."""

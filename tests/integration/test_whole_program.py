@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from datetime import datetime
 
-from consumer.sandbox import Contact
 from tests.integration.oracle import View, address, expected, is_skipped
 from tests.integration.stage import EVENT_TYPES, VENDOR, Stage, event, gathered, headers, peak_memory, stop
 from tests.kafka_client import Message
@@ -15,6 +14,7 @@ SILENT = 12  # the last users get no event
 RECORDS = 2000
 SYNC_REQUEST = "sesamy-mailmojo#sync"
 WELL_FORMED = {"eventType": EVENT_TYPES[0], "vendorId": VENDOR, "userId": "email|x", "occured_at": "2025-11-10T12:00Z"}
+WRONG: tuple[object, ...] = (None, 7, [], {}, True, "")
 MALFORMED = {
     "not JSON": b"{eventType",
     "nothing at all": b"",
@@ -32,7 +32,7 @@ MALFORMED = {
     **{
         f"{key} is {value!r}": json.dumps(WELL_FORMED | {key: value}).encode()
         for key in ("userId", "vendorId", "eventType")
-        for value in (None, 7, [], {}, True, "")
+        for value in WRONG
     },
     **{f"a user id {dots}": json.dumps(WELL_FORMED | {"userId": dots}).encode() for dots in (".", "..")},
     "a Confluent prefix alone": b"\0\0\0\0\7",
@@ -74,7 +74,7 @@ async def test_every_record_has_its_effect_once_and_every_contact_becomes_what_t
     world, dice = stage.world, random.Random(2)
     world.populate(USERS)
     user_ids = world.user_ids()
-    before: dict[str, Contact | None] = {
+    before = {
         user_id: world.contact(address(stage.user(user_id))) if address(stage.user(user_id)) else None
         for user_id in user_ids
     }
@@ -101,7 +101,7 @@ async def test_every_record_has_its_effect_once_and_every_contact_becomes_what_t
     )
 
     letters = await stage.dead_letters()
-    sent = {place: message for place, message in zip(places, messages, strict=True)}
+    sent = dict(zip(places, messages, strict=True))
     origins = []
     for letter in letters:
         about = headers(letter)
