@@ -12,7 +12,7 @@ from consumer.ops.metrics import Metrics
 from consumer.sandbox import Contact, RequestLog, User, World
 from consumer.sandbox.contacts import damage
 
-_ARRIVAL_JITTER: Final = 0.1
+_ARRIVAL_JITTER: Final = 0.25
 """Seconds by which requests may bunch on their way to the fakes: the quota is kept where they are sent."""
 
 

@@ -175,9 +175,9 @@ def page(stage: Stage, moment: Moment) -> Group:
     ):
         used = moment.calls[api]
         table.add_row(name, _bar(used, limit, "magenta"), f"{used:.0f} of {limit:.0f} calls/s")
-    facts = Table.grid(padding=(0, 2))
+    facts = Table.grid(padding=(0, 2), expand=True)
     facts.add_column(style="dim", width=8, no_wrap=True)
-    facts.add_column(no_wrap=True, overflow="ellipsis")
+    facts.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     facts.add_row("events", _counts(moment))
     if moment.lag:
         lag = "  ".join(f"{partition}: {count}" for partition, count in sorted(moment.lag.items()))
