@@ -115,6 +115,7 @@ class Worker:
             self._gatekeeper.breakers["mailmojo"].succeeded()
         if outcome in {Outcome.CREATED, Outcome.UPDATED}:
             self._gatekeeper.rejections.accepted()
+        _take_events(flight)
         self._book(flight, outcome.event_outcome)
 
     async def _refused(self, flight: Flight, error: Rejected) -> Landed | Again:
@@ -142,6 +143,7 @@ class Worker:
 
     async def _give_up(self, flight: Flight, reason: Reason, error: Exception, attempts: int) -> Landed | Again:
         """Dead-letter the newest event; the others were answered by the same failing sync."""
+        _take_events(flight)
         try:
             letter = await self._read_letter(flight.events[-1])
             with flight.writing():
@@ -156,6 +158,12 @@ class Worker:
         for event in others:
             self._ledger.done(flight.generation, event, "coalesced")
         self._ledger.done(flight.generation, newest, outcome)
+
+
+def _take_events(flight: Flight) -> None:
+    """A sync may end before its first read: no token, no permit, a guest by id. It still answers what waits."""
+    if not flight.events:
+        flight.reading()
 
 
 def log_audit(flight: Flight, audit: WriteAudit) -> None:

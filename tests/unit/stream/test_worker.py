@@ -1,0 +1,355 @@
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import structlog
+
+from consumer.clients.errors import Api, Rejected, Throttled, Unavailable
+from consumer.mapping.instants import UnreadableState
+from consumer.ops.metrics import Metrics
+from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
+from consumer.stream.ledger import Ledger
+from consumer.stream.user_queues import Again, Flight, Landed, UserQueue, Waiting
+from consumer.stream.worker import RetryPolicy, Worker
+from consumer.sync import flight as protocol
+from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
+from consumer.sync.flight import LeaseLost
+from consumer.sync.outcome import Outcome
+from tests.unit.stream.in_virtual_time import in_virtual_time
+
+REFUSED = Rejected("mailmojo", "patch_contact", 400)
+DOWN = Unavailable("sesamy", "users", 503)
+MAX_ATTEMPTS = 3
+
+
+class Bench:
+    """A worker over a scripted sync, a ledger of one partition, and a dead-letter topic that may fail."""
+
+    generation = 1
+    fresh = True
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.ledger = Ledger(self.metrics, lambda: 1000.0)
+        self.ledger.begin(1, {0: (0, "")})
+        self.ends: list[Outcome | Exception] = []
+        self.reads = True
+        self.meanwhile: Callable[[protocol.Flight], object] = lambda _: None
+        self.letters: list[tuple[int, Reason, str, int]] = []
+        self.letters_fail = False
+        self.probe_fails: dict[Api, Exception] = {}
+        self.streak = RejectionStreak(lambda: 0.0, lambda: None)
+        self.gatekeeper = Gatekeeper(self.breaker("sesamy"), self.breaker("mailmojo"), self.streak)
+        self.worker = Worker(
+            self,  # type: ignore[arg-type] # it plays the syncer
+            self.gatekeeper,
+            self.ledger,
+            self,
+            self.read_letter,
+            retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, base=1, cap=60, rng=random.Random(7)),
+            metrics=self.metrics,
+            wall_clock=lambda: 1000.0,
+        )
+        self.queue = UserQueue("email|1")
+        self.put(0)
+
+    def breaker(self, api: Api) -> Breaker:
+        async def probe() -> None:
+            if api in self.probe_fails:
+                raise self.probe_fails[api]
+
+        return Breaker(api, probe, metrics=self.metrics, changed=lambda: None, rng=random.Random(1))
+
+    def put(self, *offsets: int) -> None:
+        for offset in offsets:
+            self.ledger.deliver(0, offset)
+            self.queue.waiting.append(Waiting(0, offset, "contract.1#update", 990.0, 0.0, False))
+
+    async def fly(self, *ends: Outcome | Exception) -> list[Landed | Again]:
+        """Fly once for each of these ends of the sync, as the queues do."""
+        return [await self.fly_once(end) for end in ends]
+
+    async def fly_once(self, end: Outcome | Exception) -> Landed | Again:
+        self.ends.append(end)
+        flight = Flight(self.queue, self, coalesce=True, wrote=lambda _flight, _audit: None)
+        verdict = await self.worker(flight)
+        if isinstance(verdict, Again):
+            self.queue.waiting[:0] = flight.events
+        return verdict
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"sesamy_mailmojo_{name}", labels) or 0
+
+    def events(self, outcome: str) -> float:
+        return self.metric("events_total", type="contract.1#update", outcome=outcome)
+
+    @property
+    def committable(self) -> int:
+        return self.ledger.commit_plan({0: 100})[0][0]
+
+    # The syncer, the lease and the dead-letter topic.
+
+    async def sync(self, _user_id: str, flight: protocol.Flight) -> Outcome:
+        if self.reads:
+            flight.reading()
+        self.meanwhile(flight)
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    def may_work(self, generation: int) -> bool:
+        return self.fresh and generation == self.generation
+
+    async def read_letter(self, event: Waiting) -> Letter:
+        return Letter(topic="t", partition=event.partition, offset=event.offset, key=b"k", value=b"v")
+
+    async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
+        if self.letters_fail:
+            raise DeadLetterError("down")
+        self.letters.append((letter.offset, reason, error, attempts))
+
+
+def is_again(verdict: Landed | Again, longest: float) -> bool:
+    return isinstance(verdict, Again) and 0 <= verdict.delay <= longest
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@contextmanager
+def logs() -> Iterator[list[str]]:
+    with structlog.testing.capture_logs() as entries:
+        lines: list[str] = []
+        yield lines
+        lines += [repr(entry) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event", "sync"),
+    [
+        (Outcome.CREATED, "synced", "created"),
+        (Outcome.UPDATED, "synced", "updated"),
+        (Outcome.UNCHANGED, "unchanged", "unchanged"),
+        (Outcome.SKIPPED_GUEST, "skipped_guest", "skipped"),
+        (Outcome.SKIPPED_NO_EMAIL, "skipped_no_email", "skipped"),
+        (Outcome.SKIPPED_UNKNOWN_USER, "skipped_unknown_user", "skipped"),
+    ],
+)
+@in_virtual_time
+async def test_a_sync_that_ends_well_answers_all_its_events(outcome: Outcome, event: str, sync: str) -> None:
+    bench = Bench()
+    bench.put(1, 2)
+
+    assert await bench.fly(outcome) == [Landed()]
+
+    assert bench.events(event) == 1
+    assert bench.events("coalesced") == 2
+    assert bench.metric("syncs_total", outcome=sync) == 1
+    assert bench.committable == 100
+    assert bench.gatekeeper.breakers["sesamy"].successes == 1
+    assert bench.gatekeeper.breakers["mailmojo"].successes == (sync != "skipped")
+
+
+@in_virtual_time
+async def test_refused_once_and_then_accepted_is_no_dead_letter() -> None:
+    bench = Bench()
+
+    assert await bench.fly(REFUSED, Outcome.UPDATED) == [Again(0), Landed()]
+
+    assert bench.letters == []
+    assert bench.events("synced") == 1
+
+
+@in_virtual_time
+async def test_refused_again_after_a_fresh_read_is_a_dead_letter() -> None:
+    bench = Bench()
+
+    assert await bench.fly(REFUSED, REFUSED) == [Again(0), Landed()]
+
+    assert bench.letters == [(0, "rejected", "Rejected: mailmojo patch_contact: HTTP 400", 2)]
+    assert bench.events("dead_lettered") == 1
+    assert bench.committable == 100
+
+
+@in_virtual_time
+async def test_when_users_are_refused_in_a_row_the_one_that_shows_it_is_kept() -> None:
+    bench = Bench()
+    for user in range(9):
+        bench.streak.rejected(f"email|other-{user}", REFUSED)
+
+    assert is_again((await bench.fly(REFUSED, REFUSED))[1], 60)
+    assert bench.letters == []
+    assert bench.committable == 0
+
+    assert await bench.fly(Outcome.UPDATED) == [Landed()]
+    assert not bench.streak.is_open
+
+
+@in_virtual_time
+async def test_it_is_exhausted_after_its_attempts_while_probes_succeed() -> None:
+    bench = Bench()
+    bench.put(1, 2)
+
+    *waits, end = await bench.fly(*[DOWN] * MAX_ATTEMPTS)
+
+    assert all(is_again(wait, 60) for wait in waits)
+    assert end == Landed()
+    assert bench.letters == [(2, "exhausted", "Unavailable: sesamy users: HTTP 503", MAX_ATTEMPTS)]
+    assert (bench.events("dead_lettered"), bench.events("coalesced")) == (1, 2)
+    assert bench.metric("retries_total") == MAX_ATTEMPTS - 1
+    assert bench.committable == 100
+
+
+@in_virtual_time
+async def test_an_outage_exhausts_nobody() -> None:
+    bench = Bench()
+    bench.probe_fails["sesamy"] = DOWN
+
+    verdicts = await bench.fly(*[DOWN] * 20)
+
+    assert all(is_again(verdict, 1) for verdict in verdicts)
+    assert bench.queue.attempts == 0
+    assert bench.gatekeeper.reasons() == {"sesamy": "sesamy users: HTTP 503"}
+    assert not bench.letters
+
+
+@in_virtual_time
+async def test_being_throttled_exhausts_nobody() -> None:
+    bench = Bench()
+
+    verdicts = await bench.fly(*[Throttled("sesamy", "users", 429)] * 20)
+
+    assert all(is_again(verdict, 1) for verdict in verdicts)
+    assert bench.queue.attempts == 0
+    assert not bench.letters
+
+
+@pytest.mark.parametrize("refusal", [True, False])
+@in_virtual_time
+async def test_while_the_dead_letter_topic_fails_the_offset_stays(refusal: bool) -> None:
+    bench = Bench()
+    bench.letters_fail = True
+    failure = REFUSED if refusal else DOWN
+
+    verdicts = await bench.fly(*[failure] * (MAX_ATTEMPTS + 2))
+
+    assert all(is_again(verdict, 60) for verdict in verdicts)
+    assert bench.committable == 0
+    bench.letters_fail = False
+    assert await bench.fly(failure) == [Landed()]
+    assert len(bench.letters) == 1
+    assert bench.committable == 100
+
+
+@in_virtual_time
+async def test_a_user_who_recovers_while_the_dead_letter_topic_fails_is_synced() -> None:
+    bench = Bench()
+    bench.letters_fail = True
+
+    *_, end = await bench.fly(*[DOWN] * MAX_ATTEMPTS, Outcome.UPDATED)
+
+    assert end == Landed()
+    assert bench.events("synced") == 1
+
+
+@in_virtual_time
+async def test_a_lost_lease_postpones_and_books_nothing() -> None:
+    bench = Bench()
+
+    assert is_again(await bench.fly_once(LeaseLost()), 1)
+
+    assert bench.queue.attempts == bench.queue.refusals == 0
+    assert bench.committable == 0
+    assert bench.metric("syncs_total", outcome="failed") == 0
+
+
+@in_virtual_time
+async def test_without_a_lease_no_dead_letter_is_stored() -> None:
+    bench = Bench()
+    await bench.fly(REFUSED)
+    bench.fresh = False
+
+    assert is_again(await bench.fly_once(REFUSED), 1)
+    assert bench.letters == []
+    assert bench.committable == 0
+
+
+@in_virtual_time
+async def test_a_fault_of_ours_holds_back_its_user_only_and_its_text_is_not_told() -> None:
+    bench = Bench()
+
+    with logs() as lines:
+        *waits, end = await bench.fly(*[KeyError("kari@example.com")] * MAX_ATTEMPTS)
+
+    assert all(is_again(wait, 60) for wait in waits)
+    assert end == Landed()
+    assert bench.letters == [(0, "exhausted", "Fault: KeyError", MAX_ATTEMPTS)]
+    assert any("sync.fault" in line and "KeyError" in line for line in lines)
+    assert not any("kari" in line for line in lines)
+
+
+@in_virtual_time
+async def test_a_state_that_cannot_be_read_is_exhausted_in_the_end() -> None:
+    bench = Bench()
+
+    await bench.fly(*[UnreadableState("nextBillAt is not an ISO 8601 time")] * MAX_ATTEMPTS)
+
+    assert bench.letters == [(0, "exhausted", "UnreadableState: nextBillAt is not an ISO 8601 time", MAX_ATTEMPTS)]
+
+
+@pytest.mark.parametrize("end", [Outcome.SKIPPED_GUEST, REFUSED, DOWN], ids=["ends well", "refused", "exhausted"])
+@in_virtual_time
+async def test_a_sync_that_ends_before_it_reads_answers_its_events_too(end: Outcome | Exception) -> None:
+    bench = Bench()
+    bench.reads = False
+    bench.put(1)
+
+    verdicts = await bench.fly(*[end] * (1 if isinstance(end, Outcome) else MAX_ATTEMPTS - (end is REFUSED)))
+
+    assert verdicts[-1] == Landed()
+    assert bench.committable == 100
+    assert bench.queue.waiting == []
+
+
+@in_virtual_time
+async def test_what_ends_after_its_generation_is_not_booked() -> None:
+    bench = Bench()
+    bench.meanwhile = lambda _: bench.ledger.close()
+
+    await bench.fly(Outcome.UPDATED)
+
+    assert bench.events("synced") == 0
+    assert bench.committable == 0
+
+
+@in_virtual_time
+async def test_one_sync_of_a_user_at_a_time_is_no_violation() -> None:
+    bench = Bench()
+    await bench.fly(DOWN, LeaseLost(), REFUSED, KeyError(), Outcome.UPDATED)
+
+    assert bench.metric("order_violations_total") == 0
+
+
+@in_virtual_time
+async def test_two_open_syncs_of_one_user_are_a_violation() -> None:
+    bench = Bench()
+    bench.worker._open_users.add(bench.queue.user_id)  # as a first sync would
+
+    await bench.fly(Outcome.UPDATED)
+
+    assert bench.metric("order_violations_total") == 1
+
+
+def test_the_back_off_is_spread_and_bounded() -> None:
+    retry = RetryPolicy(max_attempts=10, base=1, cap=60, rng=random.Random(3))
+
+    first, tenth, huge = ([retry.delay(attempts) for _ in range(500)] for attempts in (1, 10, 10**9))
+
+    assert min(first) < 0.1
+    assert 1.9 < max(first) <= 2
+    assert 55 < max(tenth) <= 60
+    assert max(huge) <= 60
