@@ -1,0 +1,86 @@
+"""`python -m tests.chaos`: seeded runs, one line each, until stopped or, with `--seed` or `--runs`, so many."""
+
+import argparse
+import asyncio
+import itertools
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests import kafka_broker
+from tests.chaos.running import Run, run
+from tests.chaos.schedule import draw
+from tests.chaos.stage import SESSION
+from tests.kafka_broker import KafkaBroker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, and return the exit code: 1 when a run broke a promise."""
+    args = _parser().parse_args(argv)
+    if reason := kafka_broker.unavailable():
+        print(reason, file=sys.stderr)
+        return 2
+    seeds: Iterable[int] = args.seed or itertools.count(args.first)
+    if args.runs is not None:
+        seeds = itertools.islice(seeds, args.runs)
+    with KafkaBroker() as kafka:
+        try:
+            return asyncio.run(_run_all(seeds, args.seconds, kafka))
+        except KeyboardInterrupt:
+            return 130
+
+
+async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker) -> int:
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    failed = 0
+    for seed in seeds:
+        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
+        done = await run(draw(seed, seconds, SESSION), kafka, folder)
+        print(line(done), flush=True)
+        if done.findings:
+            failed = 1
+            print(complaint(done, folder), flush=True)
+        else:
+            shutil.rmtree(folder)
+    return failed
+
+
+def line(done: Run) -> str:
+    """Return a run in one line."""
+    return (
+        f"seed {done.schedule.seed}: {'FAILED' if done.findings else 'ok'}, {done.seconds:.0f} s, "
+        f"{done.events} events, {done.requests} requests, {len(done.schedule.faults)} faults, "
+        f"{done.dead_letters} dead letters, drained {done.drained_after:.1f} s after the last fault"
+    )
+
+
+def complaint(done: Run, folder: Path) -> str:
+    """Return what a run found, and how to have it again."""
+    faults = "\n".join(f"    {fault}" for fault in done.schedule.faults)
+    found = "\n".join(f"  - {finding}" for finding in done.findings)
+    again = f"python -m tests.chaos --seed {done.schedule.seed} --seconds {done.schedule.seconds:g}"
+    return f"{found}\n  again: {again}\n  logs of the instances: {folder}\n  faults:\n{faults}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Runs instances of the service against a real Kafka and the sandbox under faults drawn from a seed, "
+        "and judges by the sandbox's request log and the committed offsets (docs/guarantees.md).",
+        epilog="example: python -m tests.chaos --seed 7",
+    )
+    parser.add_argument("--seed", type=int, action="append", metavar="N", help="this run; repeatable")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="without --seed: the first of all seeds")
+    parser.add_argument("--runs", type=int, metavar="N", help="so many runs (default: until stopped)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long users change (default: 40)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
