@@ -1,5 +1,6 @@
 """What happens to one record: it lines up behind its user's events, is skipped, or is a dead letter."""
 
+import math
 from typing import Final
 
 from aiokafka import ConsumerRecord
@@ -11,6 +12,9 @@ from consumer.stream.user_queues import UserQueues, Waiting
 from schemas.events import STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
 
 _KNOWN_TYPES: Final = frozenset((*STANDARD_EVENT_TYPES, SYNC_REQUEST))
+
+_NO_AGE: Final = math.inf
+"""The time of a record without one: old message formats give None, some producers -1."""
 
 Record = ConsumerRecord[bytes, bytes]
 
@@ -63,7 +67,7 @@ class Intake:
             record.partition,
             record.offset,
             event_type,
-            record.timestamp / 1000,
+            record.timestamp / 1000 if (record.timestamp or -1) > 0 else _NO_AGE,
             self._clock(),
             event_type == SYNC_REQUEST,
         )

@@ -67,7 +67,8 @@ class MalformedRecords:
                 self._arrived.clear()
 
     async def settle(self, budget: float) -> None:
-        """Wait, for `budget` seconds at the most, until what is being stored is stored."""
+        """Begin no more, and wait, for `budget` seconds at the most, until what is being stored is stored."""
+        self._arrived.clear()
         try:
             async with asyncio.timeout(budget):
                 await self._idle.wait()
