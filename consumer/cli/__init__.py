@@ -1,7 +1,7 @@
 """The command line: one module per command, each with `register(subparsers)`, which sets `handler(args) -> int`."""
 
 import argparse
-import importlib.util
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from consumer.failure import Failure
 from consumer.settings import SettingsError
 
 PROGRAM = "sesamy-mailmojo"
-COMMANDS = ("run", "demo", "check", "sync", "backfill", "reconcile", "replay", "dead_letters", "sandbox", "ingest")
+COMMANDS = ("run", "demo", "check", "sync", "sandbox")
 """Modules of this package, in the order of `--help`. They import what is heavy inside their handlers."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -66,7 +66,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in filter(_is_there, asked or COMMANDS):
+    for module in asked or COMMANDS:
         importlib.import_module(f"consumer.cli.{module}").register(subparsers)
     for command in subparsers.choices.values():
         command.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -80,7 +80,3 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         output.complain(f"{message}; see {self.prog} --help")
         self.exit(WRONG_USAGE)
-
-
-def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(f"consumer.cli.{module}") is not None

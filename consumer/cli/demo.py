@@ -13,8 +13,8 @@ from consumer.settings import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from consumer.cli.demo_display import Mode
-    from consumer.cli.demo_run import Running, Stage
+    from consumer.demo.display import Mode
+    from consumer.demo.run import Running, Stage
 
 _WIDTH = 100
 """Columns where there is no terminal to ask."""
@@ -50,21 +50,21 @@ def _handle(args: argparse.Namespace) -> int:
 async def _demo(args: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415 - an extra
 
-    from consumer.cli import demo_checks, demo_display, demo_report, demo_run  # noqa: PLC0415 - heavy
+    from consumer.demo import checks, display, report, run  # noqa: PLC0415 - heavy
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     mode: Mode = "silent" if args.json else "live" if console.is_terminal else "lines"
-    stage = demo_run.Stage(args.users, args.seed, args.seconds_at_most)
-    async with demo_run.run(stage) as running:
+    stage = run.Stage(args.users, args.seed, args.seconds_at_most)
+    async with run.run(stage) as running:
         if mode != "silent":
             _introduce(console, stage, running)
-        await demo_display.show(stage, running, console, mode, until=lambda: running.is_over)
-    found = demo_checks.findings(stage, running)
-    result = demo_report.summary(stage, found)
+        await display.show(stage, running, console, mode, until=lambda: running.is_over)
+    found = checks.findings(stage, running)
+    result = report.summary(stage, found)
     if args.json:
         output.print_json(result)
     else:
-        demo_report.report(stage, found, console)
+        report.report(stage, found, console)
     if not result["ok"]:
         wrong = next(one for one in found if one.wrong)
         raise Failure(f"the demo's result does not hold: {wrong.claim}: {wrong.wrong}")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from consumer.cli import demo_checks
-from consumer.cli.demo_cast import Role, cast
-from consumer.cli.demo_events import VENDOR, script
+from consumer.demo import checks
+from consumer.demo.cast import Role, cast
+from consumer.demo.events import VENDOR, script
 from consumer.sandbox import Contact, World
 from schemas.events import STANDARD_EVENT_TYPES, MalformedEvent, decode_event
 
@@ -29,27 +29,27 @@ def role(name: str) -> Role:
 
 def test_a_contact_without_its_users_version_is_stale(world: World) -> None:
     reader = role("new-reader")
-    assert any(one.startswith(reader.user_id) for one in demo_checks.stale(world))
+    assert any(one.startswith(reader.user_id) for one in checks.stale(world))
     world.add_contact(reader.address, tags=["sesamy_tag_v-000001"])
-    assert not any(one.startswith(reader.user_id) for one in demo_checks.stale(world))
+    assert not any(one.startswith(reader.user_id) for one in checks.stale(world))
     world.change(reader.user_id)
-    assert any("version 2" in one for one in demo_checks.stale(world) if one.startswith(reader.user_id))
+    assert any("version 2" in one for one in checks.stale(world) if one.startswith(reader.user_id))
 
 
 def test_guests_users_without_an_address_and_exempt_users_are_not_expected(world: World) -> None:
-    expected = {one.split()[0] for one in demo_checks.stale(world, exempt={role("refused").user_id})}
-    left_out = {user.id for user in demo_checks.users(world)} - expected
+    expected = {one.split()[0] for one in checks.stale(world, exempt={role("refused").user_id})}
+    left_out = {user.id for user in checks.users(world)} - expected
     assert {role("guest").user_id, role("refused").user_id} <= left_out
     for user_id in left_out - {role("refused").user_id}:
         user = world.user(user_id)
         assert user is not None
-        assert demo_checks.is_guest(user) or not demo_checks.address_of(user)
+        assert checks.is_guest(user) or not checks.address_of(user)
 
 
 def test_a_guests_contact_is_found(world: World, before: dict[str, Contact]) -> None:
-    assert list(demo_checks.guests_touched(before, world)) == []
+    assert list(checks.guests_touched(before, world)) == []
     world.add_contact(role("guest").address)
-    assert list(demo_checks.guests_touched(before, world)) == [f"{role('guest').user_id} was written"]
+    assert list(checks.guests_touched(before, world)) == [f"{role('guest').user_id} was written"]
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_a_guests_contact_is_found(world: World, before: dict[str, Contact]) -> 
 def test_harm_is_found(
     world: World, before: dict[str, Contact], name: str, change: dict[str, object], lost: str
 ) -> None:
-    assert list(demo_checks.harmed(before, world)) == []
+    assert list(checks.harmed(before, world)) == []
     world.edit_contact(role(name).address, **change)
-    assert list(demo_checks.harmed(before, world)) == [f"{role(name).address} lost {lost}"]
+    assert list(checks.harmed(before, world)) == [f"{role(name).address} lost {lost}"]
 
 
 def test_who_was_subscribed_again_is_found(world: World, before: dict[str, Contact]) -> None:
-    assert list(demo_checks.subscribed_again(before, world)) == []
+    assert list(checks.subscribed_again(before, world)) == []
     world.edit_contact(role("unsubscribed").address, status="a")
-    assert list(demo_checks.subscribed_again(before, world)) == [role("unsubscribed").address]
+    assert list(checks.subscribed_again(before, world)) == [role("unsubscribed").address]
 
 
 def test_the_script_has_all_eight_types_one_malformed_record_and_the_same_seed_the_same_records(world: World) -> None:

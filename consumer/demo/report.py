@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from consumer.cli.demo_checks import Finding, events_by_outcome
-from consumer.cli.demo_run import LINGER, Stage
+from consumer.demo.checks import Finding, events_by_outcome
+from consumer.demo.run import LINGER, Stage
 from consumer.sandbox import Contact
 from consumer.sandbox.contacts import SCALARS, SESAMY_FIELDS
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from consumer.cli.demo_run import Running, Stage
+from consumer.demo.run import Running, Stage
 from consumer.ops.metrics import Metrics
 from consumer.sandbox import Contact, RequestLog, User, World
 from consumer.sandbox.contacts import damage

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from consumer import kafka
-from consumer.cli.demo_cast import Role, cast
-from consumer.cli.demo_events import VENDOR, Feeder, script
+from consumer.demo.cast import Role, cast
+from consumer.demo.events import VENDOR, Feeder, script
 from consumer.failure import Failure
 from consumer.ops import logs
 from consumer.ops.metrics import Metrics

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consumer.cli.demo_checks import events_by_outcome
-from consumer.cli.demo_run import Running, Stage
+from consumer.demo.checks import events_by_outcome
+from consumer.demo.run import Running, Stage
 
 Mode = Literal["live", "lines", "silent"]
 

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from msgspec import Struct
 
 from consumer import kafka
-from consumer.cli.demo_cast import Role
+from consumer.demo.cast import Role
 from consumer.sandbox import World
 from consumer.settings import Settings
 

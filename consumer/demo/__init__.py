@@ -1,0 +1,1 @@
+"""What the demo is made of: its cast, its stream of events, the run, the display, the checks and the report."""
