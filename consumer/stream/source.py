@@ -250,11 +250,15 @@ class Source(ConsumerRebalanceListener):
             self._revocation = None
 
     async def _rejoin(self, reason: str) -> None:
-        """Drop what waits, without a commit, and join the group anew; aiokafka rejoins on every `subscribe`."""
+        """Drop what waits, without a commit, and join the group anew."""
         _log.warning("group.rejoining", reason=reason, generation=self._membership.generation)
         await self._queues.settle(self._membership.write_timeout + 0.5)
         self._close_generation()
-        self._consumer.subscribe([self._topic], listener=self)
+        # Subscribing again would do, too, but while the broker is away it ends aiokafka's coordination for good
+        # (an assertion in 0.14: the old subscription is still in use there).
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public call that rejoins
+        if coordinator is not None:  # only before the consumer was started
+            coordinator.request_rejoin()
 
     def _close_generation(self) -> None:
         self.is_member = False
