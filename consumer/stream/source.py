@@ -162,8 +162,10 @@ class Source(ConsumerRebalanceListener):
             await self._rejoin("lease lapsed")
         else:
             if self._poll is None and self._assignment is None:
+                # No more than there is room for: one fetch can hold thousands of records of each partition.
+                room = max(1, self._limits.max_pending - self._queues.pending - len(self._malformed))
                 self._poll = asyncio.create_task(
-                    self._consumer.getmany(timeout_ms=int(_POLL * 1000)), name="kafka-poll"
+                    self._consumer.getmany(timeout_ms=int(_POLL * 1000), max_records=room), name="kafka-poll"
                 )
             awaited: list[asyncio.Future[Any]] = [self._signal, *([self._poll] if self._poll else [])]
             await asyncio.wait(awaited, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
