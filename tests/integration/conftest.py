@@ -1,15 +1,14 @@
 """The deployment that tests act on, and what must hold at the end of each of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
 from consumer.sandbox import Sandbox
-from tests.integration.stage import Stage
+from tests.integration.stage import NewStage, Stage
 from tests.kafka_broker import KafkaBroker
 from tests.service_process import ServiceProcess
-
-NewStage = Callable[[int], Awaitable[Stage]]
 
 
 @pytest.fixture
@@ -18,14 +17,15 @@ async def new_stage(
     topic: Callable[..., Awaitable[str]],
     service_process: Callable[..., ServiceProcess],
 ) -> AsyncIterator[NewStage]:
-    """A coroutine function that sets up a deployment with so many partitions.
+    """A coroutine function that sets up a deployment, with fakes of its own and so many partitions.
 
     Whatever a test does to it: in the end its `assert_clean` must hold.
     """
     stages: list[Stage] = []
-    async with Sandbox() as sandbox:
+    async with AsyncExitStack() as sandboxes:
 
         async def create(partitions: int) -> Stage:
+            sandbox = await sandboxes.enter_async_context(Sandbox())
             stages.append(Stage(kafka, await topic(partitions), sandbox, service_process))
             return stages[-1]
 

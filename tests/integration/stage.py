@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,9 @@ class Stage:
         assert found is None, text[max(0, found.start() - 200) : found.end() + 40]
         secrets = [self.sandbox.client_secret, self.sandbox.api_token, *self.sandbox.sesamy._tokens]
         assert [secret for secret in secrets if secret in text] == []
+
+
+NewStage = Callable[[int], Awaitable[Stage]]
 
 
 async def stop(process: ServiceProcess, within: float = 10) -> None:
