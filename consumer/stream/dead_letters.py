@@ -77,13 +77,14 @@ class DeadLetterTopic:
         headers = original + [(_PREFIX + name, value.encode()) for name, value in marks.items()]
         cut = (f"{_PREFIX}truncated", b"true")
         try:
-            if letter.truncated:
-                await self._send(letter.key, None, [*headers, cut])
-            else:
-                try:
-                    await self._send(letter.key, letter.value, headers)
-                except (MessageSizeTooLargeError, RecordTooLargeError):
+            async with asyncio.timeout(_STORE_TIMEOUT):
+                if letter.truncated:
                     await self._send(letter.key, None, [*headers, cut])
+                else:
+                    try:
+                        await self._send(letter.key, letter.value, headers)
+                    except (MessageSizeTooLargeError, RecordTooLargeError):
+                        await self._send(letter.key, None, [*headers, cut])
         except (KafkaError, TimeoutError) as failure:
             _log.error("dead_letter.not_stored", topic=self._topic, reason=reason, error=repr(failure))
             raise DeadLetterError(f"cannot write to {self._topic}") from failure
@@ -93,5 +94,4 @@ class DeadLetterTopic:
         )
 
     async def _send(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        async with asyncio.timeout(_STORE_TIMEOUT):
-            await self._producer.send_and_wait(self._topic, value, key=key, headers=headers)
+        await self._producer.send_and_wait(self._topic, value, key=key, headers=headers)

@@ -6,9 +6,10 @@ from typing import Final
 from aiokafka import ConsumerRecord
 
 from consumer.clock import Clock
+from consumer.stream.flight import Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
-from consumer.stream.user_queues import UserQueues, Waiting
+from consumer.stream.user_queues import UserQueues
 from schemas.events import STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
 
 _KNOWN_TYPES: Final = frozenset((*STANDARD_EVENT_TYPES, SYNC_REQUEST))

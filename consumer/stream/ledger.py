@@ -10,9 +10,9 @@ import structlog
 
 from consumer.ops.metrics import Metrics
 from consumer.stream import offset_map
+from consumer.stream.flight import Waiting
 from consumer.stream.offset_map import UnreadableMap
 from consumer.stream.offsets import PartitionOffsets
-from consumer.stream.user_queues import Waiting
 
 _log = structlog.get_logger("ledger")
 

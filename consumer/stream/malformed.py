@@ -8,8 +8,8 @@ from aiokafka import ConsumerRecord
 from msgspec import Struct
 
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter
+from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
-from consumer.stream.user_queues import Waiting
 
 _AT_ONCE: Final = 100
 _RETRY_AFTER: Final = 2.0

@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.stream.dead_letters import DeadLetterError, Letter
+from consumer.stream.flight import Waiting
 from consumer.stream.malformed import letter_of
-from consumer.stream.user_queues import Waiting
 
 _log = structlog.get_logger("record_lookup")
 
@@ -35,7 +35,7 @@ class RecordLookup:
         try:
             async with self._turn, asyncio.timeout(_TIMEOUT):
                 return await self._read(event)
-        except (KafkaError, TimeoutError) as error:
+        except (KafkaError, OSError) as error:
             _log.error("record_lookup.failed", partition=event.partition, offset=event.offset, error=repr(error))
             raise DeadLetterError("cannot read the record again") from error
 

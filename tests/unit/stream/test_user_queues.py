@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from consumer.stream.user_queues import Again, Flight, Landed, UserQueues, Waiting
+from consumer.stream.flight import Again, Flight, Landed, Waiting
+from consumer.stream.user_queues import UserQueues
 from consumer.sync.flight import LeaseLost
 from tests.unit.stream.in_virtual_time import in_virtual_time
 

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clients.errors import Api, ApiError, Rejected, Throttled, Unauthorized, Unavailable, UnknownList
 from consumer.ops.metrics import Metrics
-from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak, way_out
+from consumer.sync.breaker import Breaker, FailureStreak, Gatekeeper, way_out
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 DOWN = Unavailable("mailmojo", "get_contact", 503)
@@ -212,7 +212,7 @@ def test_a_reason_names_the_setting(failure: ApiError, setting: str) -> None:
     assert way_out(failure).endswith(setting)
 
 
-class Streak(RejectionStreak):
+class Streak(FailureStreak):
     def __init__(self) -> None:
         self.time = 0.0
         self.turns = 0
@@ -222,9 +222,7 @@ class Streak(RejectionStreak):
         self.turns += 1
 
     def refuse(self, *users: object) -> list[bool]:
-        return [
-            self.rejected(f"user-{user}", Rejected("mailmojo", "patch_contact", 400, "bad field")) for user in users
-        ]
+        return [self.failed(f"user-{user}", Rejected("mailmojo", "patch_contact", 400, "bad field")) for user in users]
 
 
 def test_ten_different_users_refused_in_a_row_hold_consumption() -> None:
@@ -292,7 +290,7 @@ async def test_the_gatekeeper_admits_nobody_while_anything_is_open_and_says_why(
     sesamy.fails_with = Unauthorized("sesamy", "users", 401)
     await sesamy.fail()
     assert not gatekeeper.admits()
-    assert set(gatekeeper.reasons()) == {"sesamy", "rejections"}
+    assert set(gatekeeper.reasons()) == {"sesamy", "failures"}
 
     sesamy.fails_with = None
     async with sesamy.running():

@@ -1,0 +1,120 @@
+"""What the queues hold and run: waiting events, a queue per user, and the flight of one sync."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Protocol
+
+from msgspec import Struct
+
+from consumer.sync.flight import LeaseLost, WriteAudit
+
+
+class Waiting(Struct, frozen=True, gc=False):
+    """An event that is not done: where it lies and since when. The record itself stays in the topic.
+
+    Attributes:
+        partition: the partition it was read from.
+        offset: its offset there.
+        event_type: its type, as a metric label.
+        recorded_at: the record's timestamp, unix seconds.
+        arrived_at: when it was read, on the queues' clock.
+        is_request: whether it is one of our own requests, which yield to events of users.
+    """
+
+    partition: int
+    offset: int
+    event_type: str
+    recorded_at: float
+    arrived_at: float
+    is_request: bool
+
+
+class Landed(Struct, frozen=True):
+    """How a flight ended: every event it answered is done."""
+
+
+class Again(Struct, frozen=True):
+    """How a flight ended: its events wait, and the user flies again after `delay` seconds."""
+
+    delay: float
+
+
+class Lease(Protocol):
+    """Says whether this process may still write; see `consumer.stream.membership.Membership`."""
+
+    @property
+    def generation(self) -> int:
+        """The generation that new flights belong to."""
+
+    def may_work(self, generation: int) -> bool:
+        """Return whether a flight of that generation may start a write now."""
+
+
+class Phase(Enum):
+    """How far a flight is. Only a writing one must not be cancelled."""
+
+    WAITING = 0
+    READING = 1
+    WRITING = 2
+
+
+class UserQueue:
+    """What waits for one user, and how the syncs of it went so far."""
+
+    __slots__ = ("attempts", "claim", "due", "refusals", "user_id", "waiting")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.waiting: list[Waiting] = []
+        self.attempts = 0
+        self.refusals = 0
+        self.due = 0.0
+        self.claim = 0
+        """The number of this queue's one valid place in a heap; 0 while it flies or is blocked."""
+
+
+class Flight:
+    """One sync of one user under way. Implements `consumer.sync.flight.Flight`."""
+
+    def __init__(
+        self, queue: UserQueue, lease: Lease, *, coalesce: bool, wrote: Callable[["Flight", WriteAudit], None]
+    ) -> None:
+        self.queue = queue
+        self.generation = lease.generation
+        self.phase = Phase.WAITING
+        self.events: list[Waiting] = []
+        self.task: asyncio.Task[None] | None = None
+        self.verdict: Landed | Again = Again(0)
+        self.recalled = False
+        self._lease = lease
+        self._coalesce = coalesce
+        self._wrote = wrote
+
+    @property
+    def user_id(self) -> str:
+        """The user this flight syncs."""
+        return self.queue.user_id
+
+    def reading(self) -> None:
+        """Take what waits until now: its sync reads state that is newer than all of it (P3)."""
+        self.phase = Phase.READING
+        taken = len(self.queue.waiting) if self._coalesce else 1
+        self.events += self.queue.waiting[:taken]
+        del self.queue.waiting[:taken]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Enclose a write phase, which nobody cancels."""
+        if not self._lease.may_work(self.generation):
+            raise LeaseLost
+        self.phase = Phase.WRITING
+        try:
+            yield
+        finally:
+            self.phase = Phase.READING
+
+    def wrote(self, audit: WriteAudit) -> None:
+        """Pass the audit of an accepted write on."""
+        self._wrote(self, audit)
