@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,10 @@ class Stage:
         await process.ready()
         return process
 
-    async def finish(self, *command: str, within: float = 30, **settings: str) -> ServiceProcess:
+    async def finish(self, *command: str, settings: Mapping[str, str] | None = None) -> ServiceProcess:
         """Run a command to its end."""
-        process = self.start(*command, **settings)
-        await process.exit_code(within)
+        process = self.start(*command, **(settings or {}))
+        await process.exit_code(30)
         return process
 
     def users(self, count: int, prefix: str = "email|user", **more: Any) -> list[str]:

@@ -63,7 +63,7 @@ async def test_a_missing_topic_is_said_plainly_and_never_created_by_looking(
     await creating_kafka.create_topic(there)
     before = await topics(creating_kafka)
     arguments = ("sync", "email|x") if command == "sync" else (command,)
-    process = await stage.finish(*arguments, KAFKA_BOOTSTRAP_SERVERS=creating_kafka.bootstrap)
+    process = await stage.finish(*arguments, settings={"KAFKA_BOOTSTRAP_SERVERS": creating_kafka.bootstrap})
     assert process.returncode == 1
     assert stage.topic + missing in process.output()
     assert ("KAFKA_DEAD_LETTER_TOPIC" if missing else "KAFKA_TOPIC") in process.output()
