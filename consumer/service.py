@@ -229,6 +229,7 @@ async def open_service(
                 topic=topic,
                 reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
                 metrics=metrics,
+                clock=time.monotonic,
             ),
             Intake(
                 queues,

@@ -31,6 +31,7 @@ class Ledger:
         self._wall_clock = wall_clock
         self._partitions: dict[int, PartitionOffsets] = {}
         self._generation = -1
+        self._map_bound = offset_map.BOUND
 
     def begin(self, generation: int, starts: Mapping[int, tuple[int, str]]) -> None:
         """Open the books for a generation.
@@ -80,8 +81,16 @@ class Ledger:
         plan = {}
         for partition, books in self._partitions.items():
             offset = books.committable(positions.get(partition, books.committed))
-            plan[partition] = (offset, offset_map.encode(offset, books.done_above(offset)))
+            plan[partition] = (offset, offset_map.encode(offset, books.done_above(offset), self._map_bound))
         return plan
+
+    def shrink_maps(self) -> None:
+        """Make later maps half as long: the broker takes less metadata than it does by default."""
+        self._map_bound //= 2
+
+    def span(self, partition: int) -> int:
+        """Return how many delivered records the oldest open one of the partition holds back."""
+        return len(self._partitions[partition])
 
     def committed(self, plan: Mapping[int, tuple[int, str]]) -> None:
         """Note that the broker stored a plan of this generation."""

@@ -15,7 +15,7 @@ BOUND: Final = 4096
 """Characters of metadata that a broker takes by default (`offset.metadata.max.bytes`)."""
 
 _PREFIX: Final = "v1"
-_SPAN: Final = 1 << 17
+SPAN: Final = 1 << 17
 """Offsets above the committed one that a map can speak of; what lies beyond is done again after a crash."""
 
 
@@ -23,25 +23,25 @@ class UnreadableMap(ValueError):
     """Metadata that is no map of ours for this offset. What it would have saved is done again."""
 
 
-def encode(committed: int, done: Iterable[int]) -> str:
+def encode(committed: int, done: Iterable[int], bound: int = BOUND) -> str:
     """Return the metadata for a commit of `committed`, or "" when nothing above it is done.
 
-    `done` may hold any offsets above `committed`. Where not all fit into the bound, the lowest are kept.
+    `done` may hold any offsets above `committed`. Where not all fit into `bound` characters, the lowest are kept.
     """
     bits = bytearray()
     for offset in done:
         place = offset - committed - 1
-        if 0 <= place < _SPAN:
+        if 0 <= place < SPAN:
             if place >> 3 >= len(bits):
                 bits.extend(bytes((place >> 3) + 1 - len(bits)))
             bits[place >> 3] |= 1 << (place & 7)
     if not bits:
         return ""
     text = _compose(committed, bytes(bits))
-    while len(text) > BOUND:
-        del bits[len(bits) * BOUND // (len(text) + BOUND // 16) :]
+    while bits and len(text) > bound:
+        del bits[len(bits) * bound // (len(text) + bound // 16 + 1) :]
         text = _compose(committed, bytes(bits))
-    return text
+    return text if bits else ""
 
 
 def decode(metadata: str, committed: int) -> frozenset[int]:
@@ -58,11 +58,11 @@ def decode(metadata: str, committed: int) -> frozenset[int]:
         raise UnreadableMap("not a map for this offset")
     try:
         unpacker = zlib.decompressobj()
-        bits = unpacker.decompress(base64.b64decode(payload, validate=True), _SPAN // 8 + 1)
+        bits = unpacker.decompress(base64.b64decode(payload, validate=True), SPAN // 8 + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise UnreadableMap("damaged") from error
     # The checksum stands at the end: a map that was cut, or is longer than ours, was not checked.
-    if not unpacker.eof or unpacker.unused_data or len(bits) > _SPAN // 8:
+    if not unpacker.eof or unpacker.unused_data or len(bits) > SPAN // 8:
         raise UnreadableMap("damaged")
     return frozenset(
         committed + 1 + (index << 3) + bit

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
 )
@@ -28,12 +29,16 @@ from consumer.stream.intake import Intake, Record
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
-from consumer.stream.start_offsets import StartOffsets
+from consumer.stream.offset_map import SPAN
+from consumer.stream.start_offsets import LogEndBehind, StartOffsets
 from consumer.stream.user_queues import UserQueues
 
 _log = structlog.get_logger("source")
 
 _POLL: Final = 0.25
+_RECORDS: Final = 2000
+"""Records taken at a time at the most: the loop serves nothing else meanwhile."""
+
 _COMMIT_INTERVAL: Final = 1.0
 _RENEWAL_INTERVAL: Final = 3.0
 _RESUME_AT: Final = 0.7
@@ -95,7 +100,7 @@ class Source(ConsumerRebalanceListener):
         self._positions: dict[int, int] = {}
         self._committed: dict[int, tuple[int, str]] = {}
         self._committed_at = 0.0
-        self._paused = False
+        self._paused: set[TopicPartition] = set()
         self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._revocation: asyncio.Future[None] | None = None
         self._assignment: frozenset[int] | None = None
@@ -165,7 +170,8 @@ class Source(ConsumerRebalanceListener):
                 # No more than there is room for: one fetch can hold thousands of records of each partition.
                 room = max(1, self._limits.max_pending - self._queues.pending - len(self._malformed))
                 self._poll = asyncio.create_task(
-                    self._consumer.getmany(timeout_ms=int(_POLL * 1000), max_records=room), name="kafka-poll"
+                    self._consumer.getmany(timeout_ms=int(_POLL * 1000), max_records=min(room, _RECORDS)),
+                    name="kafka-poll",
                 )
             awaited: list[asyncio.Future[Any]] = [self._signal, *([self._poll] if self._poll else [])]
             await asyncio.wait(awaited, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +218,7 @@ class Source(ConsumerRebalanceListener):
                 starts = await self._starts.find(partitions) if partitions else {}
             for partition, start in starts.items():
                 self._consumer.seek(TopicPartition(self._topic, partition), start.offset)
-        except (KafkaError, TimeoutError, IllegalStateError) as error:
+        except (KafkaError, TimeoutError, IllegalStateError, LogEndBehind) as error:
             _log.warning("assignment.not_ready", error=repr(error))
             await asyncio.wait([self._signal], timeout=_RETRY_AFTER)
             return
@@ -223,7 +229,7 @@ class Source(ConsumerRebalanceListener):
         self._metrics.rebalances.inc()
         self._positions = {partition: start.offset for partition, start in starts.items()}
         self._committed = {}
-        self._paused = False
+        self._paused = set()
         self._ledger.begin(
             self._membership.generation,
             {partition: (start.offset, start.metadata) for partition, start in starts.items()},
@@ -236,7 +242,6 @@ class Source(ConsumerRebalanceListener):
         _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
         self.is_member = True
         await self._commit()
-        self._queues.open()
 
     async def _end_generation(self, revocation: "asyncio.Future[None]") -> None:
         """Stop intake, end what flies, commit, and let the rebalance go on."""
@@ -275,15 +280,22 @@ class Source(ConsumerRebalanceListener):
         self._metrics.committed_offset.clear()
 
     def _hold_back(self) -> None:
-        """Back-pressure: pause above the bound, resume well below it, since a pause throws away what was fetched."""
+        """Back-pressure: pause above a bound, resume well below it, since a pause throws away what was fetched.
+
+        Everything is paused while too much waits; a partition alone, while one open record holds back more than the
+        offset map can speak of.
+        """
         waiting = self._queues.pending + len(self._malformed)
         full = waiting >= self._limits.max_pending or self._malformed.bytes_waiting > _MALFORMED_BYTES
-        if full and not self._paused:
-            self._consumer.pause(*self._consumer.assignment())
-            self._paused = True
-        elif self._paused and not full and waiting <= self._limits.max_pending * _RESUME_AT:
-            self._consumer.resume(*self._consumer.assignment())
-            self._paused = False
+        eased = not full and waiting <= self._limits.max_pending * _RESUME_AT
+        for place in self._consumer.assignment():
+            span = self._ledger.span(place.partition)
+            if place not in self._paused and (full or span >= SPAN):
+                self._consumer.pause(place)
+                self._paused.add(place)
+            elif place in self._paused and eased and span <= SPAN * _RESUME_AT:
+                self._consumer.resume(place)
+                self._paused.discard(place)
 
     def _report_lag(self) -> None:
         for place in self._consumer.assignment():
@@ -317,9 +329,14 @@ class Source(ConsumerRebalanceListener):
         except (KafkaError, TimeoutError) as error:
             self._metrics.commit_failures.inc()
             _log.warning("commit.failed", error=repr(error))
-            if isinstance(error, CommitFailedError) and not isinstance(error.__cause__, RebalanceInProgressError):
+            if isinstance(error, OffsetMetadataTooLargeError):
+                self._ledger.shrink_maps()
+            elif isinstance(error, CommitFailedError) and not isinstance(error.__cause__, RebalanceInProgressError):
                 self._membership.expel()
             return
+        if not self._membership.lease_remaining():
+            # The first lease of a generation: before it, no sync could have written.
+            self._queues.open()
         self._membership.renew(started_at)
         self._committed = plan
         self._ledger.committed(plan)

@@ -1,18 +1,26 @@
 """Where a partition starts when it is assigned: our own decision, aiokafka's reset policy is `none`."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
+from consumer.clock import Clock
 from consumer.kafka import Committed
 from consumer.ops.metrics import Metrics
 
 _log = structlog.get_logger("start_offsets")
 
 Reset = Literal["earliest", "latest"]
+
+_BELIEVED_AFTER: Final = 5.0
+"""Seconds until a log that ends below the commit is believed to have been made anew: a new leader may lag so long."""
+
+
+class LogEndBehind(Exception):
+    """The log ends below the group's commit. Ask again: it is the start of a new log only if that lasts."""
 
 
 class Start(Struct, frozen=True):
@@ -63,6 +71,7 @@ class StartOffsets:
         topic: str,
         reset: Reset,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         """Look up with a started consumer; `commits` reads the group's, metadata included."""
         self._consumer = consumer
@@ -70,17 +79,24 @@ class StartOffsets:
         self._topic = topic
         self._reset: Reset = reset
         self._metrics = metrics
+        self._clock = clock
+        self._behind_since: float | None = None
 
     async def find(self, partitions: Iterable[int]) -> Mapping[int, Start]:
         """Return where each partition starts; records that were lost are counted and logged as an error.
 
         Raises:
             KafkaError: the broker did not answer.
+            LogEndBehind: a log is shorter than the group's commit, so far.
         """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         commits = await self._commits()
         first = await self._consumer.beginning_offsets(wanted)
         end = await self._consumer.end_offsets(wanted)
+        behind = [place.partition for place in wanted if _offset(commits, place) > end[place]]
+        self._behind_since = (self._behind_since or self._clock()) if behind else None
+        if self._behind_since is not None and self._clock() < self._behind_since + _BELIEVED_AFTER:
+            raise LogEndBehind(f"partitions {behind} end below the commit")
         starts = {}
         for place in wanted:
             commit = commits.get(place.partition)
@@ -97,3 +113,8 @@ class StartOffsets:
                 )
             starts[place.partition] = start
         return starts
+
+
+def _offset(commits: Mapping[int, Committed], place: TopicPartition) -> int:
+    commit = commits.get(place.partition)
+    return -1 if commit is None else commit.offset

@@ -124,6 +124,7 @@ class UserQueues:
 
     def drop(self) -> None:
         """Forget everything that waits: its partitions were revoked, and the next owner reads it again."""
+        self._accepting = False
         self._queues.clear()
         self._ready.clear()
         self._delayed.clear()

@@ -113,9 +113,18 @@ def test_a_map_with_a_flipped_bit_counts_for_nothing_or_the_same(bits: bytes, da
         assert decode(recompose(metadata, bytes(payload)), 3) == decode(metadata, 3)
 
 
-@pytest.mark.parametrize("size", [offset_map._SPAN // 8 + 1, 50_000_000])
+@pytest.mark.parametrize("size", [offset_map.SPAN // 8 + 1, 50_000_000])
 def test_a_map_of_more_than_its_span_is_not_unpacked(size: int) -> None:
     bomb = base64.b64encode(zlib.compress(b"\xff" * size)).decode()
 
     with pytest.raises(UnreadableMap):
         decode(f"v1:0:{bomb}", 0)
+
+
+@given(st.sets(st.integers(1, 100_000), max_size=500), st.integers(0, 600))
+def test_a_smaller_bound_is_kept_and_keeps_the_lowest(done: set[int], bound: int) -> None:
+    text = encode(0, done, bound)
+    assert len(text) <= bound
+    kept = decode(text, 0)
+    assert kept <= done
+    assert not kept or max(kept) < min(done - kept, default=max(kept) + 1)

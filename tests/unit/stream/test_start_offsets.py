@@ -1,7 +1,11 @@
+from typing import cast
+
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.kafka import Committed
-from consumer.stream.start_offsets import Reset, Start, decide
+from consumer.ops.metrics import Metrics
+from consumer.stream.start_offsets import LogEndBehind, Reset, Start, StartOffsets, decide
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,46 @@ def test_without_a_commit(reset: Reset, new: bool, offset: int) -> None:
 @pytest.mark.parametrize("reset", ["earliest", "latest"])
 def test_with_a_commit(committed: int, start: Start, reset: Reset) -> None:
     assert decide(Committed(committed, "map"), first=5, end=90, group_is_new=False, reset=reset) == start
+
+
+class Log:
+    """A partition's log as a consumer tells of it."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self.end = first, end
+
+    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self.first)
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, self.end)
+
+
+def starts_of(log: Log, committed: int, now: list[float], metrics: Metrics) -> StartOffsets:
+    async def commits() -> dict[int, Committed]:
+        return {0: Committed(committed, "map")}
+
+    return StartOffsets(
+        cast("AIOKafkaConsumer", log), commits, topic="t", reset="earliest", metrics=metrics, clock=lambda: now[0]
+    )
+
+
+async def test_records_lost_are_counted() -> None:
+    metrics = Metrics()
+    assert await starts_of(Log(10, 90), 4, [0.0], metrics).find([0]) == {0: Start(10, "", 90, lost=6)}
+    assert metrics.registry.get_sample_value("sesamy_mailmojo_records_lost_total") == 6
+
+
+async def test_a_log_that_ends_below_the_commit_is_believed_only_when_that_lasts() -> None:
+    log, now = Log(0, 50), [100.0]
+    starts = starts_of(log, 60, now, Metrics())
+    with pytest.raises(LogEndBehind):
+        await starts.find([0])
+    log.end = 70
+    assert await starts.find([0]) == {0: Start(60, "map", 70)}
+    log.end = 50
+    for now[0] in (200.0, 204.0):
+        with pytest.raises(LogEndBehind):
+            await starts.find([0])
+    now[0] = 206.0
+    assert await starts.find([0]) == {0: Start(0, "", 50)}
