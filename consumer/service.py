@@ -23,6 +23,7 @@ from consumer.mapping.state import Rules
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
+from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import DeadLetterTopic
 from consumer.stream.intake import Intake
 from consumer.stream.ledger import Ledger
@@ -73,6 +74,7 @@ class Service:
         *,
         malformed: MalformedRecords,
         membership: Membership,
+        committer: Committer,
         gatekeeper: Gatekeeper,
         clients: Clients,
         metrics: Metrics,
@@ -85,6 +87,7 @@ class Service:
         self._worker = worker
         self._malformed = malformed
         self._membership = membership
+        self._committer = committer
         self._gatekeeper = gatekeeper
         self._clients = clients
 
@@ -135,7 +138,7 @@ class Service:
             "users_in_flight": self._queues.in_flight,
             "events_pending": self._queues.pending,
             "oldest_pending_seconds": self._oldest_pending(),
-            "partitions": self._source.progress(),
+            "partitions": self._committer.progress(),
             "account_fields": self._clients.account_fields.state,
         }
 
@@ -221,6 +224,21 @@ async def open_service(
             metrics=metrics,
             wall_clock=time.time,
         )
+        limits = Limits(
+            max_pending=settings.sync.max_pending,
+            session_timeout=settings.kafka.session_timeout,
+            heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
+            shutdown_timeout=settings.sync.shutdown_timeout,
+        )
+        committer = Committer(
+            consumer,
+            ledger,
+            membership,
+            topic=topic,
+            timeout=limits.call_timeout,
+            metrics=metrics,
+            leased=queues.open,
+        )
         source = Source(
             consumer,
             StartOffsets(
@@ -239,17 +257,13 @@ async def open_service(
                 value_pointer=settings.kafka.value_pointer,
                 clock=time.monotonic,
             ),
+            committer,
             queues=queues,
             malformed=malformed,
             ledger=ledger,
             membership=membership,
             topic=topic,
-            limits=Limits(
-                max_pending=settings.sync.max_pending,
-                session_timeout=settings.kafka.session_timeout,
-                heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
-                shutdown_timeout=settings.sync.shutdown_timeout,
-            ),
+            limits=limits,
             metrics=metrics,
             share_changed=clients.set_share,
         )
@@ -259,6 +273,7 @@ async def open_service(
             worker,
             malformed=malformed,
             membership=membership,
+            committer=committer,
             gatekeeper=gatekeeper,
             clients=clients,
             metrics=metrics,

@@ -12,19 +12,17 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
-    CommitFailedError,
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
-    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
-    RebalanceInProgressError,
 )
 from msgspec import Struct
 
 from consumer.failure import Failure
 from consumer.ops.metrics import Metrics
+from consumer.stream.committer import Committer
 from consumer.stream.intake import Intake, Record
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
@@ -39,8 +37,6 @@ _POLL: Final = 0.25
 _RECORDS: Final = 2000
 """Records taken at a time at the most: the loop serves nothing else meanwhile."""
 
-_COMMIT_INTERVAL: Final = 1.0
-_RENEWAL_INTERVAL: Final = 3.0
 _RESUME_AT: Final = 0.7
 _MALFORMED_BYTES: Final = 16 * 1024 * 1024
 _RETRY_AFTER: Final = 0.5
@@ -75,6 +71,7 @@ class Source(ConsumerRebalanceListener):
         consumer: AIOKafkaConsumer,
         starts: StartOffsets,
         intake: Intake,
+        committer: Committer,
         *,
         queues: UserQueues,
         malformed: MalformedRecords,
@@ -89,6 +86,7 @@ class Source(ConsumerRebalanceListener):
         self._consumer = consumer
         self._starts = starts
         self._intake = intake
+        self._committer = committer
         self._queues = queues
         self._malformed = malformed
         self._ledger = ledger
@@ -97,9 +95,6 @@ class Source(ConsumerRebalanceListener):
         self._limits = limits
         self._metrics = metrics
         self._share_changed = share_changed
-        self._positions: dict[int, int] = {}
-        self._committed: dict[int, tuple[int, str]] = {}
-        self._committed_at = 0.0
         self._paused: set[TopicPartition] = set()
         self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._revocation: asyncio.Future[None] | None = None
@@ -148,13 +143,6 @@ class Source(ConsumerRebalanceListener):
         self._stopping = True
         self._notify()
 
-    def progress(self) -> dict[str, dict[str, int]]:
-        """Return by partition how far it was read and how far it is committed."""
-        return {
-            str(partition): {"position": position, "committed": self._committed.get(partition, (position, ""))[0]}
-            for partition, position in sorted(self._positions.items())
-        }
-
     async def _step(self) -> None:
         self.ticked_at = self._now()
         self._signal = asyncio.get_running_loop().create_future()
@@ -177,7 +165,8 @@ class Source(ConsumerRebalanceListener):
             await asyncio.wait(awaited, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
             if self._poll is not None and self._poll.done():
                 await self._take_poll(self._poll)
-            await self._commit_if_due()
+            if self.is_member:
+                await self._committer.commit_if_due()
 
     async def _take_poll(self, poll: "asyncio.Task[dict[TopicPartition, list[Record]]]") -> None:
         self._poll = None
@@ -202,13 +191,7 @@ class Source(ConsumerRebalanceListener):
         for batch in batches.values():
             for record in batch:
                 self._intake.take(record, generation)
-        try:
-            for partition in self._membership.partitions:
-                # Only now: a position beyond what was handed on would let a commit overtake the work (P1).
-                self._positions[partition] = await self._consumer.position(TopicPartition(self._topic, partition))
-        except IllegalStateError:
-            return  # Revoked this very moment; the signal is on its way.
-        self._report_lag()
+        await self._committer.note_positions()
         self._hold_back()
 
     async def _begin_generation(self) -> None:
@@ -227,8 +210,6 @@ class Source(ConsumerRebalanceListener):
         self._assignment = None
         self._membership.join(partitions, self._assigned_at)
         self._metrics.rebalances.inc()
-        self._positions = {partition: start.offset for partition, start in starts.items()}
-        self._committed = {}
         self._paused = set()
         self._ledger.begin(
             self._membership.generation,
@@ -237,11 +218,10 @@ class Source(ConsumerRebalanceListener):
         total = len(self._consumer.partitions_for_topic(self._topic) or partitions) or 1
         self._share_changed(len(partitions) / total)
         self._metrics.assigned_partitions.set(len(partitions))
-        for partition, start in starts.items():
-            self._metrics.consumer_lag.labels(str(partition)).set(start.end - start.offset)
+        self._committer.begin(starts)
         _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
         self.is_member = True
-        await self._commit()
+        await self._committer.commit()
 
     async def _end_generation(self, revocation: "asyncio.Future[None]") -> None:
         """Stop intake, end what flies, commit, and let the rebalance go on."""
@@ -249,7 +229,7 @@ class Source(ConsumerRebalanceListener):
             deadline = self._now() + self._limits.revoke_budget - self._limits.call_timeout
             await self._queues.settle(min(self._membership.write_timeout + 0.5, deadline - self._now()))
             await self._malformed.settle(max(0.0, deadline - self._now()))
-            await self._commit()
+            await self._committer.commit()
             self._close_generation()
         if not revocation.done():
             revocation.set_result(None)
@@ -269,15 +249,13 @@ class Source(ConsumerRebalanceListener):
 
     def _close_generation(self) -> None:
         self.is_member = False
-        self._positions = {}
+        self._committer.end()
         self._queues.drop()
         self._malformed.drop()
         self._ledger.close()
         self._membership.leave()
         self._share_changed(0.0)
         self._metrics.assigned_partitions.set(0)
-        self._metrics.consumer_lag.clear()
-        self._metrics.committed_offset.clear()
 
     def _hold_back(self) -> None:
         """Back-pressure: pause above a bound, resume well below it, since a pause throws away what was fetched.
@@ -297,51 +275,6 @@ class Source(ConsumerRebalanceListener):
                 self._consumer.resume(place)
                 self._paused.discard(place)
 
-    def _report_lag(self) -> None:
-        for place in self._consumer.assignment():
-            end = self._consumer.highwater(place)
-            if end is not None and place.partition in self._committed:
-                lag = max(0, end - self._committed[place.partition][0])
-                self._metrics.consumer_lag.labels(str(place.partition)).set(lag)
-
-    async def _commit_if_due(self) -> None:
-        if not self.is_member or not self._membership.partitions:
-            return
-        age = self._now() - self._committed_at
-        renewal = min(_RENEWAL_INTERVAL, self._membership.lease_duration / 3)
-        if age >= min(_COMMIT_INTERVAL, renewal) and (
-            age >= renewal or self._ledger.commit_plan(self._positions) != self._committed
-        ):
-            await self._commit()
-
-    async def _commit(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - a shutdown has less time
-        """Commit what is done, changed or not: a commit that succeeds renews the lease."""
-        if not self._membership.may_commit:
-            return
-        plan = self._ledger.commit_plan(self._positions)
-        started_at = self._membership.now()
-        self._committed_at = self._now()
-        try:
-            async with asyncio.timeout(timeout or self._limits.call_timeout):
-                await self._consumer.commit(
-                    {TopicPartition(self._topic, partition): at for partition, at in plan.items()}
-                )
-        except (KafkaError, TimeoutError) as error:
-            self._metrics.commit_failures.inc()
-            _log.warning("commit.failed", error=repr(error))
-            if isinstance(error, OffsetMetadataTooLargeError):
-                self._ledger.shrink_maps()
-            elif isinstance(error, CommitFailedError) and not isinstance(error.__cause__, RebalanceInProgressError):
-                self._membership.expel()
-            return
-        if not self._membership.lease_remaining():
-            # The first lease of a generation: before it, no sync could have written.
-            self._queues.open()
-        self._membership.renew(started_at)
-        self._committed = plan
-        self._ledger.committed(plan)
-        self._report_lag()
-
     async def _leave(self) -> None:
         """End what flies, commit, and leave the group, in `shutdown_timeout` whatever the broker does."""
         budget = self._limits.shutdown_timeout
@@ -350,7 +283,7 @@ class Source(ConsumerRebalanceListener):
         if self.is_member:
             await self._queues.settle(writes, patience=max(0.0, budget - writes - commit - _LEAVING))
             await self._malformed.settle(min(1.0, budget / 10))
-            await self._commit(commit)
+            await self._committer.commit(commit)
             self._close_generation()
         self._left = True
         if self._revocation is not None and not self._revocation.done():
