@@ -1,9 +1,25 @@
-"""Every metric in one place: its name, its labels and one line of meaning."""
+"""Every metric in one place: its name, its labels and one line of meaning; `docs/metrics.md` is made from it."""
 
+from typing import Final, Literal
+
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REASONS: Final = ("malformed", "rejected", "exhausted")
+"""Why a record is a dead letter: the values of that label."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _AGES = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+
+
+class Description(Struct, frozen=True):
+    """What is known of a metric besides its value."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
 
 
 class Metrics:
@@ -11,6 +27,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.descriptions: list[Description] = []
         self.events = self._counter("events_total", "Records of the topic that are done.", "type", "outcome")
         self.syncs = self._counter("syncs_total", "Syncs of one user that ended.", "outcome")
         self.api_requests = self._counter(
@@ -55,6 +72,8 @@ class Metrics:
         self.last_success = self._gauge("last_success_timestamp_seconds", "When a sync last ended well.")
         self.build_info = self._gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
         self.dead_letters = self._counter("dead_letters_total", "Records stored in the dead-letter topic.", "reason")
+        for reason in REASONS:  # there from the start, or the step to the first one would be invisible
+            self.dead_letters.labels(reason)
         self.order_violations = self._counter(
             "order_violations_total", "Sentinel of P2: two open syncs of one user. Must stay 0."
         )
@@ -70,10 +89,25 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"sesamy_mailmojo_{name}", meaning, labels, registry=self.registry)
+        name = self._describe("counter", name, labels, meaning)
+        return Counter(name, meaning, labels, registry=self.registry)
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
-        return Gauge(f"sesamy_mailmojo_{name}", meaning, labels, registry=self.registry)
+        name = self._describe("gauge", name, labels, meaning)
+        return Gauge(name, meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"sesamy_mailmojo_{name}", meaning, labels, registry=self.registry, buckets=buckets)
+        name = self._describe("histogram", name, labels, meaning, buckets)
+        return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
+
+    def _describe(
+        self,
+        kind: Literal["counter", "gauge", "histogram"],
+        name: str,
+        labels: tuple[str, ...],
+        meaning: str,
+        buckets: tuple[float, ...] = (),
+    ) -> str:
+        name = f"sesamy_mailmojo_{name}"
+        self.descriptions.append(Description(name, kind, labels, meaning, buckets))
+        return name
