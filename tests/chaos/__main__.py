@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests import kafka_broker
+from tests.chaos.experiment import quiet, say
 from tests.chaos.running import Run, run
 from tests.chaos.schedule import draw
 from tests.chaos.stage import SESSION
@@ -21,8 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, and return the exit code: 1 when a run broke a promise."""
     args = _parser().parse_args(argv)
     if reason := kafka_broker.unavailable():
-        print(reason, file=sys.stderr)
+        say(reason)
         return 2
+    quiet()
     seeds: Iterable[int] = args.seed or itertools.count(args.first)
     if args.runs is not None:
         seeds = itertools.islice(seeds, args.runs)
@@ -42,12 +44,13 @@ async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker) -> 
     for seed in seeds:
         folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
         done = await run(draw(seed, seconds, SESSION), kafka, folder)
-        print(line(done), flush=True)
+        sys.stdout.write(line(done) + "\n")
         if done.findings:
             failed = 1
-            print(complaint(done, folder), flush=True)
+            sys.stdout.write(complaint(done, folder) + "\n")
         else:
             shutil.rmtree(folder)
+        sys.stdout.flush()
     return failed
 
 
@@ -71,8 +74,8 @@ def complaint(done: Run, folder: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
-        description="Runs instances of the service against a real Kafka and the sandbox under faults drawn from a seed, "
-        "and judges by the sandbox's request log and the committed offsets (docs/guarantees.md).",
+        description="Runs instances of the service against a real Kafka and the sandbox, under faults drawn from a "
+        "seed, and judges by the sandbox's request log and the committed offsets (docs/guarantees.md).",
         epilog="example: python -m tests.chaos --seed 7",
     )
     parser.add_argument("--seed", type=int, action="append", metavar="N", help="this run; repeatable")

@@ -1,11 +1,11 @@
 """Users change, and an event tells of each change: what the program has to work off."""
 
+import asyncio
 import time
-from asyncio import Future
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import RecordMetadata
 from msgspec import Struct
 
 from consumer.sandbox import World
@@ -29,7 +29,7 @@ class Events:
         self._world = world
         self._producer = producer
         self._topic = topic
-        self._open: list[tuple[str, int, float, Future[RecordMetadata]]] = []
+        self._open: list[tuple[str, int, float, asyncio.Future[Any]]] = []
         self._sent: list[Sent] = []
 
     async def change(self, user_id: str) -> None:

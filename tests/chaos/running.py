@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from consumer.sandbox import Answers, Options, Plan, Quota, Rule, World
 from consumer.sandbox.faults import ApiName
 from consumer.sandbox.population import ORDINARY
-from tests.chaos.evidence import Poisoned
 from tests.chaos.findings import findings
 from tests.chaos.schedule import (
     GUEST,
@@ -85,7 +84,7 @@ async def run(schedule: Schedule, kafka: KafkaBroker, folder: Path) -> Run:
             keeper.cancel()
             await asyncio.wait([keeper])
         evidence = await stage.evidence()
-        poisoned: Poisoned = {always_500: "exhausted", always_422: "rejected"}
+        poisoned = {always_500: "exhausted", always_422: "rejected"}
         found = [*stuck, *findings(evidence, poisoned, _QUOTAS), *stage.group.failures(), *leaks(stage)]
     return Run(
         schedule=schedule,

@@ -1,4 +1,4 @@
-"""The faults of a run, drawn from its seed before it begins: frozen values, so that the seed brings all of them back."""
+"""The faults of a run, drawn from its seed before it begins: frozen values, and the seed brings all of them back."""
 
 import random
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ GUEST: Final = "d"
 Api: TypeAlias = Literal["sesamy", "mailmojo"]
 
 _SPIKE = 0.6
-"""Seconds at most that a request takes in a spike: a write phase (a GET and a write) must end within a revoke's budget."""
+"""Seconds at most that a request takes in a spike: a GET and a write must end within a revoke's budget."""
 
 
 class Kill(Struct, frozen=True, tag=True):
