@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: seeded runs, one line each, until stopped or, with `--seed` or `--runs`, so many."""
+"""`python -m tests.chaos`: seeded runs, one line each, until stopped, or as many as `--seed` or `--runs` says."""
 
 import argparse
 import asyncio
@@ -7,12 +7,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests import kafka_broker
 from tests.chaos.experiment import quiet, say
-from tests.chaos.running import Run, run
+from tests.chaos.running import complaint, line, run
 from tests.chaos.schedule import draw
 from tests.chaos.stage import SESSION
 from tests.kafka_broker import KafkaBroker
@@ -54,23 +55,6 @@ async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker) -> 
     return failed
 
 
-def line(done: Run) -> str:
-    """Return a run in one line."""
-    return (
-        f"seed {done.schedule.seed}: {'FAILED' if done.findings else 'ok'}, {done.seconds:.0f} s, "
-        f"{done.events} events, {done.requests} requests, {len(done.schedule.faults)} faults, "
-        f"{done.dead_letters} dead letters, drained {done.drained_after:.1f} s after the last fault"
-    )
-
-
-def complaint(done: Run, folder: Path) -> str:
-    """Return what a run found, and how to have it again."""
-    faults = "\n".join(f"    {fault}" for fault in done.schedule.faults)
-    found = "\n".join(f"  - {finding}" for finding in done.findings)
-    again = f"python -m tests.chaos --seed {done.schedule.seed} --seconds {done.schedule.seconds:g}"
-    return f"{found}\n  again: {again}\n  logs of the instances: {folder}\n  faults:\n{faults}"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
@@ -79,7 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m tests.chaos --seed 7",
     )
     parser.add_argument("--seed", type=int, action="append", metavar="N", help="this run; repeatable")
-    parser.add_argument("--first", type=int, default=1, metavar="N", help="without --seed: the first of all seeds")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=int(time.time()),
+        metavar="N",
+        help="without --seed: the first seed (default: the time)",
+    )
     parser.add_argument("--runs", type=int, metavar="N", help="so many runs (default: until stopped)")
     parser.add_argument("--seconds", type=float, default=40.0, help="how long users change (default: 40)")
     return parser

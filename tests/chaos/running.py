@@ -97,6 +97,23 @@ async def run(schedule: Schedule, kafka: KafkaBroker, folder: Path) -> Run:
     )
 
 
+def line(done: Run) -> str:
+    """Return a run in one line."""
+    return (
+        f"seed {done.schedule.seed}: {'FAILED' if done.findings else 'ok'}, {done.seconds:.0f} s, "
+        f"{done.events} events, {done.requests} requests, {len(done.schedule.faults)} faults, "
+        f"{done.dead_letters} dead letters, drained {done.drained_after:.1f} s after the last fault"
+    )
+
+
+def complaint(done: Run, folder: Path) -> str:
+    """Return what a run found, and how to have it again."""
+    faults = "\n".join(f"    {fault}" for fault in done.schedule.faults)
+    found = "\n".join(f"  - {finding}" for finding in done.findings)
+    again = f"python -m tests.chaos --seed {done.schedule.seed} --seconds {done.schedule.seconds:g}"
+    return f"{found}\n  again: {again}\n  logs of the instances: {folder}\n  faults:\n{faults}"
+
+
 def leaks(stage: Stage) -> list[str]:
     """Return which secrets and addresses the instances' output holds (P8)."""
     output = "".join(stage.group.outputs()).lower()

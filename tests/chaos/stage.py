@@ -33,7 +33,7 @@ _SETTINGS: Final = {
     "SYNC_CONCURRENCY": "16",
     "SYNC_LINGER": "0.2",
     "SYNC_RETRY_BASE": "0.2",
-    "SYNC_RETRY_CAP": "3",
+    "SYNC_RETRY_CAP": "2",
     "SHUTDOWN_TIMEOUT": "10",
 }
 

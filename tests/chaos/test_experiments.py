@@ -1,0 +1,21 @@
+"""Short forms of the experiments that `docs/guarantees.md` quotes figures of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.drain import drain
+from tests.chaos.rebalances import rebalance
+from tests.kafka_broker import KafkaBroker
+
+
+@pytest.mark.timeout(180)
+async def test_kill_9_loses_nothing_and_little_is_done_again(kafka: KafkaBroker, tmp_path: Path) -> None:
+    result = await drain(kafka, tmp_path, how="kill", records=400, strikes=2)
+    assert not result.missed
+
+
+@pytest.mark.timeout(180)
+async def test_rebalances_in_a_row_cost_less_than_half_and_redo_nothing(kafka: KafkaBroker, tmp_path: Path) -> None:
+    result = await rebalance(kafka, tmp_path, seconds=12, records=1200)
+    assert not result.missed
