@@ -23,6 +23,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
 from consumer.failure import Failure
@@ -148,8 +149,17 @@ async def group_offsets(client: AIOKafkaAdminClient, group_id: str, topic: str) 
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     if not places:
         return {}
-    # By name: asked for everything a group has, the mock cluster of the demo gives an answer that aiokafka cannot read.
-    found = await _at_coordinator(lambda: client.list_consumer_group_offsets(group_id, partitions=places))
+
+    async def ask() -> Mapping[TopicPartition, OffsetAndMetadata]:
+        # By name: asked for everything a group has, the mock cluster of the demo gives an answer that aiokafka cannot
+        # read. And only by name does an answer tell "no commit" from "not known yet": aiokafka 0.14 overlooks the
+        # error of the whole answer, such as a coordinator that still loads, and a group that looks new starts anew.
+        found = await client.list_consumer_group_offsets(group_id, partitions=places)
+        if len(found) < len(places):
+            raise GroupLoadInProgressError(group_id)
+        return found
+
+    found = await _at_coordinator(ask)
     return {
         place.partition: Committed(commit.offset, commit.metadata)
         for place, commit in found.items()

@@ -82,9 +82,19 @@ class KafkaClient:
 
     async def committed(self, group: str, topic: str) -> dict[int, OffsetAndMetadata]:
         """Return the group's commits with their metadata; partitions without a commit are left out."""
+        commits: dict[TopicPartition, OffsetAndMetadata] = {}
+
+        async def known() -> bool:
+            # By name, an answer names every partition, unless the coordinator still loads, which aiokafka overlooks.
+            nonlocal commits
+            commits = await admin.list_consumer_group_offsets(group, partitions=places)
+            return len(commits) == len(places)
+
         async with self._admin() as admin:
-            commits = await admin.list_consumer_group_offsets(group)
-        return {tp.partition: commit for tp, commit in commits.items() if tp.topic == topic}
+            (description,) = await admin.describe_topics([topic])
+            places = [TopicPartition(topic, partition["partition"]) for partition in description["partitions"]]
+            await wait_until(known, what=f"the commits of {group}")
+        return {place.partition: commit for place, commit in commits.items() if commit.offset >= 0}
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, OffsetAndMetadata]) -> None:
         """Commit for a group without members, as an operator's reset or a mirroring tool does."""
