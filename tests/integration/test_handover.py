@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.sandbox import Plan
+from consumer.sandbox.contacts import SESAMY_FIELDS
 from tests.integration.stage import Stage, event, stop
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
@@ -20,6 +21,7 @@ QUICK_TO_EXPEL = {"KAFKA_SESSION_TIMEOUT": str(SESSION), "SYNC_CONCURRENCY": str
 
 async def pair(stage: Stage) -> tuple[ServiceProcess, ServiceProcess]:
     """Start two instances and wait until they share the partitions."""
+    stage.world.fields |= SESAMY_FIELDS  # creating them takes one call after the other
     first, second = stage.start(**QUICK_TO_EXPEL), stage.start(**QUICK_TO_EXPEL)
 
     async def shared() -> bool:
@@ -150,6 +152,7 @@ async def test_a_frozen_instance_thaws_to_find_its_partitions_gone_and_lands_not
 
 async def test_an_instance_that_thaws_into_an_empty_group_joins_it_before_it_writes_or_commits(stage: Stage) -> None:
     users = stage.users(120)
+    stage.world.fields |= SESAMY_FIELDS
     stage.sandbox.faults.set(Plan(latency=0.3, jitter=1.0))
     service = await stage.service(**QUICK_TO_EXPEL)
     await stage.send(*(event(user_id) for user_id in users))

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from consumer.sandbox import Plan
+from consumer.sandbox.contacts import SESAMY_FIELDS
 from tests.integration.stage import Stage, event, stop
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
@@ -26,6 +27,7 @@ async def end(service: ServiceProcess) -> float:
 
 async def under_load(stage: Stage, users: list[str], latency: float = 0.3) -> ServiceProcess:
     """Start the service on an event of each user and return it with some done and more to do."""
+    stage.world.fields |= SESAMY_FIELDS  # creating them takes one call after the other
     stage.sandbox.faults.set(Plan(latency=latency, jitter=latency))
     await stage.send(*(event(user_id) for user_id in users))
     service = await stage.service(SHUTDOWN_TIMEOUT=str(SHUTDOWN), SYNC_CONCURRENCY="32")
