@@ -12,7 +12,11 @@ from consumer.stream.malformed import MalformedRecords
 from consumer.stream.user_queues import UserQueues
 from schemas.events import STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
 
-_KNOWN_TYPES: Final = frozenset((*STANDARD_EVENT_TYPES, SYNC_REQUEST))
+_KNOWN_TYPES: Final = {name: name for name in (*STANDARD_EVENT_TYPES, SYNC_REQUEST)}
+"""By name the one text that all waiting events of a type share: each record brings a copy of its own."""
+
+_MOMENT: Final = 0.001
+"""Seconds within which records count as read at the same time, and share it: a million waiting ones do not fit else."""
 
 _NO_AGE: Final = math.inf
 """The time of a record without one: old message formats give None, some producers -1."""
@@ -40,6 +44,7 @@ class Intake:
         self._vendor_id = vendor_id
         self._value_pointer = value_pointer or ""
         self._clock = clock
+        self._now = -math.inf
 
     def take(self, record: Record, generation: int) -> None:
         """Take a record that was read in this generation."""
@@ -53,22 +58,26 @@ class Intake:
         except MalformedEvent as error:
             self._malformed.put(record, self._waiting(record, NO_EVENT_TYPE), generation, str(error))
             return
-        if event.event_type not in _KNOWN_TYPES:
+        event_type = _KNOWN_TYPES.get(event.event_type)
+        if event_type is None:
             self._skip(record, generation, UNKNOWN_EVENT_TYPE, "skipped_type")
         elif self._vendor_id is not None and event.vendor_id != self._vendor_id:
-            self._skip(record, generation, event.event_type, "skipped_vendor")
+            self._skip(record, generation, event_type, "skipped_vendor")
         else:
-            self._queues.put(event.user_id, self._waiting(record, event.event_type))
+            self._queues.put(event.user_id, self._waiting(record, event_type))
 
     def _skip(self, record: Record, generation: int, event_type: str, outcome: str) -> None:
         self._ledger.done(generation, self._waiting(record, event_type), outcome)
 
     def _waiting(self, record: Record, event_type: str) -> Waiting:
+        now = self._clock()
+        if now - self._now >= _MOMENT:
+            self._now = now
         return Waiting(
             record.partition,
             record.offset,
             event_type,
             record.timestamp / 1000 if (record.timestamp or -1) > 0 else _NO_AGE,
-            self._clock(),
+            self._now,
             event_type == SYNC_REQUEST,
         )

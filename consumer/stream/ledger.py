@@ -32,6 +32,7 @@ class Ledger:
         self._partitions: dict[int, PartitionOffsets] = {}
         self._generation = -1
         self._map_bound = offset_map.BOUND
+        self._maps: dict[int, tuple[tuple[int, int], str]] = {}
 
     def begin(self, generation: int, starts: Mapping[int, tuple[int, str]]) -> None:
         """Open the books for a generation.
@@ -43,6 +44,7 @@ class Ledger:
         earlier = self._partitions
         self._generation = generation
         self._partitions = {}
+        self._maps = {}
         for partition, (offset, metadata) in starts.items():
             try:
                 done = offset_map.decode(metadata, offset)
@@ -81,12 +83,22 @@ class Ledger:
         plan = {}
         for partition, books in self._partitions.items():
             offset = books.committable(positions.get(partition, books.committed))
-            plan[partition] = (offset, offset_map.encode(offset, books.done_above(offset), self._map_bound))
+            plan[partition] = (offset, self._map(partition, books, offset))
         return plan
+
+    def _map(self, partition: int, books: PartitionOffsets, offset: int) -> str:
+        # Asked several times a second; a long one takes 20 ms to make.
+        state = (offset, books.changes)
+        known, text = self._maps.get(partition, (None, ""))
+        if known != state:
+            text = offset_map.encode(offset, books.done_above(offset), self._map_bound)
+            self._maps[partition] = (state, text)
+        return text
 
     def shrink_maps(self) -> None:
         """Make later maps half as long: the broker takes less metadata than it does by default."""
         self._map_bound //= 2
+        self._maps = {}
 
     def span(self, partition: int) -> int:
         """Return how many delivered records the oldest open one of the partition holds back."""

@@ -1,13 +1,20 @@
 """Which offsets of a partition are done, and so how far a commit may go (promise P1)."""
 
-from collections import deque
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import chain, compress, islice
+from typing import Final
+
+_TIDY: Final = 4096
+"""Finished records at the front that are worth moving the rest for; fewer than half of all never are."""
 
 
 class PartitionOffsets:
     """The work of one partition: offsets are delivered in rising order and completed in any.
 
-    Offsets may have gaps (compaction, transaction markers). Every operation takes constant time on average.
+    Offsets may have gaps (compaction, transaction markers). A record that is delivered takes nine bytes until the
+    commit can pass it: one that is stuck holds back a hundred thousand that are done.
     """
 
     def __init__(self, position: int, done: Iterable[int] = (), done_below: int = 0) -> None:
@@ -19,22 +26,35 @@ class PartitionOffsets:
             done_below: every offset below this one is done as well, though not committed.
         """
         self.committed = position
-        self._delivered: deque[int] = deque()
-        self._done = {offset for offset in done if offset >= position}
+        self.changes = 0
+        """Counts what was completed: while it stays, `done_above` yields the same."""
+        self._delivered = array("q")
+        self._finished = bytearray()
+        self._first = 0
+        """Where the oldest open record stands in both."""
+        self._known = {offset for offset in done if offset >= position}
+        """Done by an earlier owner and not delivered yet."""
         self._done_below = done_below
 
     def deliver(self, offset: int) -> bool:
         """Take a record that was read, and return whether there is anything to do for it."""
+        if len(self) and offset <= self._delivered[-1]:
+            return False  # read twice: it waits already, or is done
+        is_done = offset < self._done_below or offset in self._known
+        self._known.discard(offset)
         self._delivered.append(offset)
-        if offset >= self._done_below and offset not in self._done:
-            return True
-        self.complete(offset)
-        return False
+        self._finished.append(is_done)
+        if is_done:
+            self._forget_finished()
+        return not is_done
 
     def complete(self, offset: int) -> None:
         """Note that the record is synced, skipped on purpose, or stored as a dead letter."""
-        self._done.add(offset)
-        self._forget_finished()
+        place = bisect_left(self._delivered, offset, self._first)
+        if place < len(self._delivered) and self._delivered[place] == offset:  # else it is no open record
+            self.changes += 1
+            self._finished[place] = True
+            self._forget_finished()
 
     def committable(self, position: int) -> int:
         """Return the offset up to which everything is done, not included.
@@ -42,7 +62,7 @@ class PartitionOffsets:
         `position` is the consumer's own: with nothing open it passes markers and gaps that no record fills, which
         the highest offset plus one would not, and the lag would never reach 0.
         """
-        return self._delivered[0] if self._delivered else max(position, self.committed)
+        return self._delivered[self._first] if len(self) else max(position, self.committed)
 
     def successor(self, offset: int, done: Iterable[int]) -> "PartitionOffsets":
         """Return the books of the next generation, which starts at `offset` with a map of what is `done` above it.
@@ -51,21 +71,27 @@ class PartitionOffsets:
         """
         if offset != self.committed:
             return PartitionOffsets(offset, done)
-        return PartitionOffsets(offset, {*done, *self._done}, self._all_done_below())
+        return PartitionOffsets(offset, chain(done, self.done_above(offset)), self._all_done_below())
 
     def done_above(self, offset: int) -> Iterator[int]:
         """Yield the offsets above `offset` that are done, in no order."""
-        return (done for done in self._done if done > offset)
+        delivered = compress(islice(self._delivered, self._first, None), self._finished[self._first :])
+        return (done for done in chain(delivered, self._known) if done > offset)
 
     def __len__(self) -> int:
         """Return how many delivered offsets a commit has to wait for or could now pass."""
-        return len(self._delivered)
+        return len(self._delivered) - self._first
 
     def _all_done_below(self) -> int:
-        return self._delivered[0] if self._delivered else self._done_below
+        return self._delivered[self._first] if len(self) else self._done_below
 
     def _forget_finished(self) -> None:
-        while self._delivered and self._delivered[0] in self._done:
-            finished = self._delivered.popleft()
-            self._done.discard(finished)
-            self._done_below = max(self._done_below, finished + 1)
+        first = self._finished.find(0, self._first)
+        first = len(self._finished) if first < 0 else first
+        if first == self._first:
+            return
+        self._done_below = max(self._done_below, self._delivered[first - 1] + 1)
+        self._first = first
+        if first == len(self._delivered) or first > max(_TIDY, len(self._delivered) // 2):
+            del self._delivered[:first], self._finished[:first]
+            self._first = 0

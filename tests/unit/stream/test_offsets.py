@@ -1,5 +1,7 @@
 """The books of one partition against a model that remembers everything."""
 
+import tracemalloc
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -57,6 +59,47 @@ def test_a_commit_of_somebody_else_ends_what_was_remembered() -> None:
     books.complete(1)
 
     assert books.successor(1, []).deliver(1)
+
+
+def test_what_is_completed_twice_or_read_twice_counts_once() -> None:
+    books = PartitionOffsets(0)
+    for offset in (0, 2, 4):
+        books.deliver(offset)
+    books.complete(0)
+
+    books.complete(0)
+    books.complete(3)
+    assert books.committable(5) == 2
+    assert list(books.done_above(0)) == []
+    assert not books.deliver(4)
+    books.complete(2)
+    books.complete(4)
+    assert books.committable(5) == 5
+
+
+def test_what_one_open_record_holds_back_takes_ten_bytes_a_record() -> None:
+    tracemalloc.start()
+    books = PartitionOffsets(0)
+    for offset in range(100_000):
+        books.deliver(offset)
+    for offset in range(1, 100_000):
+        books.complete(offset)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(books) == 100_000
+    assert held < 10 * 100_000 * 9 / 8, "what the arrays hold in reserve included"
+
+
+def test_a_long_run_forgets_what_was_committed() -> None:
+    books = PartitionOffsets(0)
+    for offset in range(20_000):
+        books.deliver(offset)
+        if offset >= 100:
+            books.complete(offset - 100)
+    assert len(books) == 100
+    assert books.committable(20_000) == 19_900
+    assert len(books._delivered) < 10_000
 
 
 class Books(RuleBasedStateMachine):
