@@ -14,3 +14,8 @@ def mask_address(address: str) -> str:
 def mask_addresses(text: str) -> str:
     """Return the text with every e-mail address in it masked, percent-encoded ones included."""
     return _ADDRESS.sub(lambda match: mask_address(match.group()), text)
+
+
+def contains_address(text: str) -> bool:
+    """Tell whether there is an e-mail address in the text."""
+    return _ADDRESS.search(text) is not None

@@ -1,0 +1,280 @@
+"""`dead-letters`: look into the dead-letter topic, and put records back."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consumer.cli import options, output
+from consumer.cli.run import run_loop
+from consumer.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from consumer.dead_letters.retry import Plan, Times
+    from consumer.dead_letters.stored import StoredLetter, Wanted
+
+_EPILOG = """\
+examples:
+  sesamy-mailmojo dead-letters list --reason rejected --since 2d
+  sesamy-mailmojo dead-letters show 0:12
+  sesamy-mailmojo dead-letters retry --user 'email|84cccf985de28a2a84824786' --dry-run
+  sesamy-mailmojo dead-letters export --unmasked > letters.ndjson
+
+A letter is named by its place in the dead-letter topic, PARTITION:OFFSET, as `list` shows it. Personal data are masked
+unless --unmasked is given. Letters that were put back are not listed any more, unless --all is given; what was put back
+is remembered by the consumer group <KAFKA_GROUP_ID>.dead-letters, for as long as the brokers keep its commits."""
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "dead-letters",
+        help="look into the dead-letter topic, and put records back",
+        description="Shows the dead letters, puts them back into the topic of events, or writes them to a file.",
+        epilog=_EPILOG,
+    )
+    commands = parser.add_subparsers(metavar="list|show|retry|export", required=True)
+    listing = _add(commands, "list", _list, "one line per letter")
+    show = _add(commands, "show", _show, "everything about these letters", places="+")
+    retry = _add(commands, "retry", _retry, "put letters back into the topic of events, with key and headers")
+    export = _add(commands, "export", _export, "write letters as NDJSON, which `replay` reads", json=False)
+    for command in (listing, show, export):
+        command.add_argument("--unmasked", action="store_true", help="show addresses and whole values")
+    for command in (listing, export):
+        command.add_argument("--all", action="store_true", help="also those that were put back")
+    export.add_argument("--to", type=Path, metavar="FILE.ndjson", help="a new file, instead of stdout")
+    retry.add_argument("--again", action="store_true", help="also those that were put back before")
+    retry.add_argument(
+        "--max-retries",
+        type=options.count(),
+        default=3,
+        metavar="N",
+        help="leave out what was put back so often and came back each time (default: %(default)s)",
+    )
+    sure = retry.add_mutually_exclusive_group()
+    sure.add_argument("--dry-run", action="store_true", help="only say what would be put back")
+    sure.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    meaning: str,
+    *,
+    places: str = "*",
+    json: bool = True,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=meaning,
+        description=f"{meaning[0].upper()}{meaning[1:]}.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("places", nargs=places, type=_place, metavar="PARTITION:OFFSET")
+    command.add_argument(
+        "--reason", action="append", choices=["malformed", "rejected", "exhausted"], help="of this reason; repeatable"
+    )
+    command.add_argument("--user", action="append", metavar="USER_ID", help="of this user; repeatable")
+    command.add_argument("--since", type=options.instant, metavar="TIME", help="stored at or after (ISO 8601, or 2h)")
+    command.add_argument("--until", type=options.instant, metavar="TIME", help="stored before")
+    if json:
+        command.add_argument("--json", action="store_true", help="lines of JSON")
+    command.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE.toml", help="settings")
+    command.set_defaults(handler=handler)
+    return command
+
+
+def _place(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"\d{1,9}:\d{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no place PARTITION:OFFSET, such as 0:12")
+    partition, _, offset = text.partition(":")
+    return int(partition), int(offset)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    settings = load(os.environ, args.config, needs={"kafka"})
+
+    from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
+
+    from consumer.ops import logs  # noqa: PLC0415
+
+    logs.configure(structs.replace(settings.log, level="error"))
+    return settings
+
+
+def _wanted(args: argparse.Namespace) -> "tuple[Wanted, Times]":
+    from consumer.dead_letters.retry import Times  # noqa: PLC0415 - heavy
+    from consumer.dead_letters.stored import Wanted  # noqa: PLC0415
+
+    wanted = Wanted(places=args.places or None, reasons=args.reason, users=args.user)
+    return wanted, Times(args.since, args.until)
+
+
+async def _each(
+    settings: Settings, args: argparse.Namespace, take: "Callable[[StoredLetter, bool], object]"
+) -> tuple[int, int]:
+    """Give the letters that are asked for to `take`; return how many there were, and how many were retried before."""
+    from consumer.dead_letters import retried  # noqa: PLC0415 - heavy
+    from consumer.dead_letters.retry import letters  # noqa: PLC0415
+
+    wanted, times = _wanted(args)
+    done = await retried.load(settings)
+    given = before = 0
+    async for letter in letters(settings, times):
+        if not wanted.matches(letter):
+            continue
+        was_retried = letter.place in done
+        before += was_retried
+        if args.all or not was_retried:
+            given += 1
+            take(letter, was_retried)
+    return given, before
+
+
+def _list(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+
+    def show(letter: "StoredLetter", was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+        found = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
+        if args.json:
+            output.print_json(found)
+            return
+        retries = f", retried {letter.retries} times" if letter.retries else ""
+        marks = "".join(
+            f"  [{mark}]"
+            for mark, applies in (("value not kept", letter.truncated), ("put back", was_retried))
+            if applies
+        )
+        about = f"{found['userId']}  {letter.attempts} attempts{retries}  {found['error']}{marks}"
+        print(f"{found['place']:8}  {letter.at}  {letter.reason:9}  {about}")
+
+    given, before = run_loop(_each(settings, args, show))
+    if not args.json:
+        kind = "dead letters" if args.all else "dead letters that were not put back"
+        others = f"; {before} put back (--all shows them)" if before and not args.all else ""
+        print(f"{given} {kind}{others}", file=sys.stderr)
+    return 0
+
+
+def _about(letter: "StoredLetter", *, was_retried: bool, unmasked: bool) -> dict[str, Any]:
+    from consumer.masking import mask_addresses  # noqa: PLC0415 - as small as it is, `--help` does without
+
+    partition, offset = letter.place
+    user_id = letter.user_id if unmasked or letter.user_id is None else mask_addresses(letter.user_id)
+    return {
+        "place": f"{partition}:{offset}",
+        "at": letter.at,
+        "reason": letter.reason,
+        "error": letter.error if unmasked else mask_addresses(letter.error),
+        "attempts": letter.attempts,
+        "retries": letter.retries,
+        "userId": user_id,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "truncated": letter.truncated,
+        "retried": was_retried,
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    args.all = True
+
+    def show(letter: "StoredLetter", was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+        from consumer.dead_letters.stored import masked  # noqa: PLC0415 - heavy
+
+        record = letter.record if args.unmasked else masked(letter.record, settings.kafka.value_pointer or "")
+        about = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
+        about["key"] = _text(record.key)
+        about["headers"] = {name: _text(value) for name, value in record.headers}
+        about["value"] = _text(record.value)
+        if args.json:
+            output.print_json(about)
+            return
+        headers = about.pop("headers")
+        for name, value in (*about.items(), *((f"header {name}", value) for name, value in headers.items())):
+            print(f"{name:12}  {'-' if value is None else value}")
+        print()
+
+    given, _ = run_loop(_each(settings, args, show))
+    if given < len(set(args.places)):
+        output.complain(f"{len(set(args.places)) - given} of these places hold no such letter; `list --all` shows all")
+        return 1
+    return 0
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode(errors="backslashreplace")
+
+
+def _export(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+
+    from consumer.dead_letters.stored import masked  # noqa: PLC0415 - heavy
+    from consumer.replay.record import to_line  # noqa: PLC0415
+
+    try:
+        with args.to.open("xb") if args.to else os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
+
+            def write(letter: "StoredLetter", _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+                record = letter.record
+                file.write(to_line(record if args.unmasked else masked(record, settings.kafka.value_pointer or "")))
+
+            given, _ = run_loop(_each(settings, args, write))
+    except FileExistsError:
+        raise SettingsError(f"--to {args.to}: the file exists; choose another one") from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise SettingsError(f"--to {args.to}: {error.strerror}") from error
+    how = "" if args.unmasked else "; masked: their values are not the original ones (--unmasked)"
+    print(f"{given} dead letters exported{how}", file=sys.stderr)
+    return 0
+
+
+def _retry(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    if not (args.yes or args.dry_run or sys.stdin.isatty()):
+        raise SettingsError(
+            "retry asks before it puts records back, and nobody is at the terminal: give --yes or --dry-run"
+        )
+
+    from consumer.dead_letters import retry  # noqa: PLC0415 - heavy
+
+    wanted, times = _wanted(args)
+    plan = run_loop(retry.plan(settings, wanted, times, most_retries=args.max_retries, again=args.again))
+    count = len(plan.chosen)
+    if not args.json:
+        _print_plan(plan, settings.kafka.topic, certain=args.yes)
+    done = 0
+    if count and not args.dry_run:
+        if not args.yes and not _confirmed(count):
+            output.complain("nothing was put back")
+            return 1
+        done = run_loop(retry.put_back(settings, plan))
+    if args.json:
+        output.print_json({"chosen": count, "reasons": plan.reasons, "leftOut": plan.left_out, "putBack": done})
+    elif not args.dry_run:
+        print(f"{done} put back into {settings.kafka.topic}")
+    return 0
+
+
+def _print_plan(plan: "Plan", topic: str, *, certain: bool) -> None:
+    by_reason = ", ".join(f"{number} {reason or 'of no reason'}" for reason, number in sorted(plan.reasons.items()))
+    would = "to be" if certain else "would be"
+    print(f"{len(plan.chosen)} {would} put back into {topic}" + (f": {by_reason}" if by_reason else ""))
+    for why, number in sorted(plan.left_out.items()):
+        print(f"{number} left out: {why}")
+
+
+def _confirmed(count: int) -> bool:
+    try:
+        return input(f"Type {count} to put them back: ").strip() == str(count)
+    except EOFError:
+        return False

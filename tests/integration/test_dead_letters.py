@@ -1,0 +1,121 @@
+"""Dead letters, from the poison to an empty list."""
+
+import json
+from typing import Any
+
+from consumer.dead_letters.stored import RETRIES_HEADER
+from tests.integration.oracle import address
+from tests.integration.stage import Stage, event, headers, stop
+from tests.kafka_client import Message
+from tests.service_process import ServiceProcess
+
+BAD = Message(b"email|odd", b"not JSON: kari.nordmann@x.no", headers=(("trace", b"1"),))
+
+
+def lines(process: ServiceProcess) -> list[dict[str, Any]]:
+    assert process.returncode == 0, process.output()
+    return [json.loads(line) for line in process.stdout.read_text().splitlines()]
+
+
+async def listed(stage: Stage, *options: str) -> list[dict[str, Any]]:
+    return lines(await stage.finish("dead-letters", "list", "--json", *options))
+
+
+async def test_poison_is_listed_put_back_and_synced_and_then_nothing_is_left_to_put_back(stage: Stage) -> None:
+    users = stage.users(12)
+    sick, fine = users[:3], users[3:]
+    for user_id in sick:
+        stage.fail(api="mailmojo", key=address(stage.user(user_id)), status=400)
+    service = await stage.service()
+    await stage.send(*(event(user_id) for user_id in users), BAD)
+    await stage.all_committed()
+
+    found = await listed(stage)
+    assert sorted((letter["reason"], letter["userId"]) for letter in found) == [
+        ("malformed", "email|odd"),
+        *(("rejected", user_id) for user_id in sick),
+    ]
+    assert [letter["userId"] for letter in await listed(stage, "--user", sick[1])] == [sick[1]]
+    assert await listed(stage, "--until", "2020-01-01") == []
+    (odd,) = await listed(stage, "--reason", "malformed", "--since", "1h")
+    shown = await stage.finish("dead-letters", "show", odd["place"])
+    assert "28 bytes that are no event" in shown.output()
+    stage.assert_discreet(shown.output())
+
+    before = await stage.kafka.read_all(stage.topic)
+    dry = await stage.finish("dead-letters", "retry", "--dry-run")
+    assert "4 would be put back" in dry.output()
+    assert len(await stage.kafka.read_all(stage.topic)) == len(before)
+    assert len(await listed(stage)) == 4
+
+    stage.heal()
+    retry = await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json")
+    assert lines(retry) == [{"chosen": 3, "reasons": {"rejected": 3}, "leftOut": {}, "putBack": 3}]
+    await stage.all_committed()
+    assert stage.stale([*sick, *fine]) == {}
+    assert [letter["userId"] for letter in await listed(stage)] == ["email|odd"]
+    assert len(await listed(stage, "--all")) == 4
+
+    assert (
+        lines(await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json"))[0]["putBack"] == 0
+    )
+    await stop(service)
+
+
+async def test_what_is_put_back_is_the_record_as_it_was_and_is_guarded_against_coming_back_for_ever(
+    stage: Stage,
+) -> None:
+    service = await stage.service()
+    await stage.send(BAD)
+    await stage.all_committed()
+    for count in (1, 2):
+        retry = await stage.finish("dead-letters", "retry", "--yes", "--max-retries", "2")
+        assert "1 to be put back" in retry.output()
+        await stage.all_committed()
+        record = (await _by_time(stage))[-1]
+        assert (record.key, record.value) == (BAD.key, BAD.value)
+        assert list(record.headers) == [*BAD.headers, (RETRIES_HEADER, b"%d" % count)]
+
+    (last,) = await listed(stage)
+    assert (last["retries"], last["retried"]) == (2, False)
+    refused = await stage.finish("dead-letters", "retry", "--yes", "--max-retries", "2")
+    assert "0 to be put back" in refused.output()
+    assert "1 left out: put back 2 times before" in refused.output()
+    assert len(await stage.kafka.read_all(stage.topic)) == 3
+    await stop(service)
+
+
+async def test_a_letter_without_its_value_is_left_out_and_its_user_can_be_asked_for(stage: Stage) -> None:
+    marks = {"reason": "malformed", "topic": stage.topic, "partition": "0", "offset": "5", "truncated": "true"}
+    letter = Message(b"email|big", None, tuple((f"dead-letter-{name}", text.encode()) for name, text in marks.items()))
+    await stage.kafka.produce(f"{stage.topic}.dead-letters", [letter])
+    (found,) = await listed(stage)
+    assert (found["truncated"], found["userId"]) == (True, "email|big")
+    retry = await stage.finish("dead-letters", "retry", "--yes")
+    assert "1 left out: without their value" in retry.output()
+    assert await stage.kafka.read_all(stage.topic) == []
+
+
+async def test_an_export_holds_the_letters_exactly_when_asked_to_and_masked_otherwise(stage: Stage) -> None:
+    service = await stage.service()
+    await stage.send(BAD, Message(None, b"\xff\x00"))
+    await stage.all_committed()
+    await stop(service)
+
+    masked = await stage.finish("dead-letters", "export")
+    assert len(lines(masked)) == 2
+    stage.assert_discreet(masked.output())
+
+    file = masked.stdout.parent / "letters.ndjson"
+    exact = await stage.finish("dead-letters", "export", "--unmasked", "--to", str(file))
+    assert "2 dead letters exported" in exact.output()
+    found = {(line.get("key"), json.dumps(line["value"])) for line in map(json.loads, file.read_text().splitlines())}
+    assert found == {("email|odd", json.dumps("not JSON: kari.nordmann@x.no")), (None, '{"base64": "/wA="}')}
+    again = await stage.finish("dead-letters", "export", "--to", str(file))
+    assert again.returncode == 2
+    assert "exists" in again.output()
+
+
+async def _by_time(stage: Stage) -> list[Any]:
+    assert all("dead-letter-reason" not in headers(record) for record in await stage.kafka.read_all(stage.topic))
+    return sorted(await stage.kafka.read_all(stage.topic), key=lambda record: (record.timestamp, record.offset))
