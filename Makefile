@@ -9,7 +9,7 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test demo lint format bench soak clean
+.PHONY: help test demo lint format bench soak wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ bench: $(DEV) ## throughput against a real Kafka (BENCH_ARGS=--help)
 
 soak: $(DEV) ## chaos with new seeds until stopped, a line per run (SOAK_ARGS=--help)
 	$(BIN)/python -m tests.chaos $(SOAK_ARGS)
+
+wheel: | $(BIN)/python ## the program and what it needs as wheels in dist/, as in deploy/Dockerfile
+	$(PIP) wheel --wheel-dir dist .
 
 clean: ## remove everything that the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist deploy/kafka/target
