@@ -105,6 +105,7 @@ class TopicSource:
             if self._until is not None:
                 fetched = [record for record in fetched if record.timestamp < self._until]
             yield [_record(record) for record in fetched]
+            heard = asyncio.get_running_loop().time()  # whoever takes them may be slow on purpose
 
     async def _places(self) -> list[TopicPartition]:
         count = (await kafka.topic_partitions(self._settings, {self._topic})).get(self._topic)
@@ -118,14 +119,15 @@ class TopicSource:
     async def _fetch(self, places: list[TopicPartition]) -> bool:
         """Read on where nothing is left to give out. Others wait meanwhile, unread: that bounds the memory."""
         try:
-            for place, records in (await self._consumer.getmany(*places, timeout_ms=500)).items():
-                self._unread[place].extend(record for record in records if record.offset < self._ends[place])
-            for place in places:
-                if not self._unread[place] and await self._consumer.position(place) >= self._ends[place]:
-                    del self._unread[place]
+            going = [place for place in places if await self._consumer.position(place) < self._ends[place]]
+            for ended in set(places).difference(going):
+                del self._unread[ended]
+            fetched = await self._consumer.getmany(*going, timeout_ms=500) if going else {}
         except (KafkaError, OSError) as error:
             raise Failure(kafka.explain(self._settings, error)) from error
-        return any(self._unread.get(place, True) for place in places)
+        for place, records in fetched.items():
+            self._unread[place].extend(record for record in records if record.offset < self._ends[place])
+        return bool(fetched) or len(going) < len(places)
 
     def _merge(self) -> list[_Fetched]:
         """Take records by time until one partition has none left: its next one may be the earliest then."""
