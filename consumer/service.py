@@ -307,7 +307,7 @@ async def _connect(
     settings: Settings, stack: AsyncExitStack, more: Mapping[str, Any]
 ) -> tuple[AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient]:
     """Start the three Kafka clients; none of them can keep the service from ending, whatever the broker does."""
-    consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, settings.group_id), **more)
+    consumer = AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
     producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
     admin_client = AIOKafkaAdminClient(**kafka.connection_arguments(settings.kafka))
     starts_and_stops: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], Coroutine[Any, Any, None]]]] = [

@@ -1,5 +1,6 @@
 """Where a partition starts when it is assigned: our own decision, aiokafka's reset policy is `none`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Literal
 
@@ -91,8 +92,8 @@ class StartOffsets:
         """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         commits = await self._commits()
-        first = await self._consumer.beginning_offsets(wanted)
-        end = await self._consumer.end_offsets(wanted)
+        # Both wait behind the consumer's long poll, so they go out together.
+        first, end = await asyncio.gather(self._consumer.beginning_offsets(wanted), self._consumer.end_offsets(wanted))
         behind = [place.partition for place in wanted if _offset(commits, place) > end[place]]
         self._behind_since = (self._behind_since or self._clock()) if behind else None
         if self._behind_since is not None and self._clock() < self._behind_since + _BELIEVED_AFTER:
