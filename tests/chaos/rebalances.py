@@ -25,13 +25,13 @@ from tests.kafka_broker import KafkaBroker
 
 
 async def rebalance(
-    kafka: KafkaBroker, folder: Path, *, seconds: float, every: float = 2.0, records: int, latency: float = 0.1
+    kafka: KafkaBroker, folder: Path, *, seconds: float, every: float = 2.0, records: int, session: float = SESSION
 ) -> Result:
     """Disturb a drain for so long, between two undisturbed times that are half as long together."""
     world = World()
     world.populate(records, kinds=("recurring",), contacts=("tagged",))
-    settings = {"SYNC_CONCURRENCY": "10"}
-    options = Options(plan=Plan(latency=latency))
+    settings = {"SYNC_CONCURRENCY": "10", "KAFKA_SESSION_TIMEOUT": f"{session:g}"}
+    options = Options(plan=Plan(latency=0.1))
     async with open_stage(kafka, folder, world, settings=settings, options=options) as stage:
         for user_id in world.user_ids():
             await stage.events.change(user_id)
@@ -44,7 +44,7 @@ async def rebalance(
         windows.append(time.monotonic())
         visits = await _visits(stage, seconds, every)
         windows.append(time.monotonic())
-        await asyncio.sleep(SESSION / 2)  # the last rebalance settles
+        await asyncio.sleep(session / 2)  # the last rebalance settles
         windows.append(time.monotonic())
         await asyncio.sleep(seconds / 4)
         windows.append(time.monotonic())
@@ -107,13 +107,16 @@ def _rate(evidence: Evidence, begin: float, end: float) -> float:
 
 
 async def _measure(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Result:
-    return await rebalance(kafka, folder, seconds=args.seconds, every=args.every, records=args.records)
+    return await rebalance(
+        kafka, folder, seconds=args.seconds, every=args.every, records=args.records, session=args.session
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.rebalances", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of rebalances (default: 60)")
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between them (default: 2)")
+    parser.add_argument("--session", type=float, default=SESSION, metavar="SECONDS", help="KAFKA_SESSION_TIMEOUT")
     parser.add_argument("--records", type=int, default=7000, metavar="N", help="in the backlog (default: 7000)")
     return parser
 
