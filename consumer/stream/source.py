@@ -149,7 +149,7 @@ class Source(ConsumerRebalanceListener):
         if self._revocation is not None and not self._revocation.done():
             await self._end_generation(self._revocation)
         elif self._assignment is not None and self._poll is None:
-            await self._begin_generation()
+            await self._begin_generation(self._assignment)
         elif self._membership.lapsed:
             # Others may own what this process thinks it owns.
             await self._rejoin("lease lapsed")
@@ -194,8 +194,7 @@ class Source(ConsumerRebalanceListener):
         await self._committer.note_positions()
         self._hold_back()
 
-    async def _begin_generation(self) -> None:
-        partitions = self._assignment or frozenset()
+    async def _begin_generation(self, partitions: frozenset[int]) -> None:
         try:
             async with asyncio.timeout(self._limits.call_timeout):
                 starts = await self._starts.find(partitions) if partitions else {}
