@@ -11,17 +11,16 @@ from msgspec import Struct
 
 from tests import kafka_broker
 from tests.benchmarks import report
-from tests.benchmarks.contestants import CONTESTANTS, Contestant
+from tests.benchmarks.contestants import CONTESTANTS, PARALLEL, Contestant, entrants, fetch_parallel_consumer
+from tests.benchmarks.plot import as_svg
 from tests.benchmarks.report import Result
 from tests.benchmarks.running import Measurement, measure
-from tests.benchmarks.scenarios import Scenario
+from tests.benchmarks.scenarios import Scenario, default, full
 from tests.kafka_broker import KafkaBroker
-
-_QUICK = {"latency": [10.0], "concurrency": 16, "seconds": 1.0, "rounds": 1}
 
 
 class Benchmark(Struct, frozen=True, kw_only=True):
-    """What one call of the command measures."""
+    """What one call of the command measures: in every scenario these contestants, as far as it is about them."""
 
     scenarios: tuple[Scenario, ...]
     contestants: tuple[Contestant, ...]
@@ -32,14 +31,15 @@ async def run(benchmark: Benchmark, kafka: KafkaBroker, folder: Path) -> list[Re
     """Run every contestant in every scenario. They alternate, so that a noisy minute meets them all."""
     results = []
     for number, scenario in enumerate(benchmark.scenarios):
-        runs: dict[str, list[Measurement]] = {contestant.name: [] for contestant in benchmark.contestants}
+        here = [one for one in entrants(scenario) if one in benchmark.contestants]
+        runs: dict[str, list[Measurement]] = {contestant.name: [] for contestant in here}
         for turn in range(benchmark.rounds):
-            for contestant in benchmark.contestants:
+            for contestant in here:
                 place = folder / f"{number}-{turn}-{contestant.name.replace(' ', '-')}"
                 measured = await measure(scenario, contestant, kafka, place)
                 runs[contestant.name].append(measured)
                 _say(
-                    f"{scenario.latency * 1e3:g} ms, round {turn + 1} of {benchmark.rounds}: "
+                    f"{scenario.title}, round {turn + 1} of {benchmark.rounds}: "
                     f"{contestant.name}: {measured.counts.rate:.1f} events/s"
                 )
         results += [Result(scenario=scenario, contestant=name, rounds=tuple(all_)) for name, all_ in runs.items()]
@@ -52,20 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := kafka_broker.unavailable():
         _say(reason)
         return 2
-    if args.quick:
-        vars(args).update(_QUICK)
+    contestants = [one for one in CONTESTANTS if not args.only or one.name in args.only]
+    skipped = fetch_parallel_consumer() if PARALLEL in contestants else None
+    if skipped:
+        contestants.remove(PARALLEL)
     benchmark = Benchmark(
-        scenarios=tuple(
-            Scenario(
-                latency=latency / 1e3,
-                concurrency=args.concurrency,
-                partitions=args.partitions,
-                seconds=args.seconds,
-            )
-            for latency in args.latency or [10.0, 100.0]
-        ),
-        contestants=tuple(one for one in CONTESTANTS if args.only in {None, one.name}),
-        rounds=args.rounds,
+        scenarios=tuple(_scenarios(args)),
+        contestants=tuple(contestants),
+        rounds=args.rounds or (3 if args.full else 1 if args.quick else 2),
     )
     where = report.machine()
     with KafkaBroker() as kafka, tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -73,27 +67,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(report.as_text(where, benchmark.contestants, results) + "\n")
     if args.json:
         args.json.write_bytes(report.as_json(where, benchmark.contestants, results) + b"\n")
+    if args.svg:
+        args.svg.write_text(as_svg(results, f"{where.date[:10]}, {where.cores} cores, {where.cpu}"))
+    if skipped:
+        _say(f"*** Parallel Consumer did NOT run: {skipped} ***")
     counted = [measured.counts for result in results for measured in result.rounds]
     return int(any(counts.order_violations or counts.lost or counts.wrong for counts in counted))
+
+
+def _scenarios(args: argparse.Namespace) -> Sequence[Scenario]:
+    if args.quick:
+        return [Scenario(latency=0.01, concurrency=16, seconds=1)]
+    if args.latency:
+        return [
+            Scenario(latency=latency / 1e3, concurrency=args.concurrency, seconds=args.seconds)
+            for latency in args.latency
+        ]
+    return full() if args.full else default()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Measures events a second against a real Kafka and the sandbox, contestants side by side. "
-        "What the columns mean: docs/performance.md.",
+        description="Measures events a second against a real Kafka and the sandbox, contestants side by side, in less "
+        "than ten minutes. What the columns mean: docs/performance.md.",
         epilog="example: make bench BENCH_ARGS='--latency 0 --latency 10 --json bench.json'",
     )
+    parser.add_argument("--full", action="store_true", help="every load of the docs, three rounds; about an hour")
+    parser.add_argument("--quick", action="store_true", help="does it run at all? its figures say nothing")
     parser.add_argument(
-        "--latency", type=float, action="append", metavar="MS", help="of every answer; repeatable (default: 10 and 100)"
+        "--latency", type=float, action="append", metavar="MS", help="one event a user at this latency; repeatable"
     )
-    parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="users at a time (default: 64)")
-    parser.add_argument("--partitions", type=int, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long the ideal line is busy (default: 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median is shown (default: 3)")
-    parser.add_argument("--only", choices=[contestant.name for contestant in CONTESTANTS], help="one contestant alone")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of half a minute; its figures say nothing")
+    parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="with --latency (default: 64)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="with --latency, of the ideal line (default: 10)")
+    parser.add_argument("--rounds", type=int, help="of which the median is shown (default: 2)")
+    parser.add_argument(
+        "--only", action="append", choices=[one.name for one in CONTESTANTS], help="this contestant; repeatable"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the plot there")
     return parser
 
 

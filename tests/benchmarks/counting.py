@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -13,19 +13,25 @@ class Counts(Struct, frozen=True, kw_only=True):
     """One run in numbers.
 
     Attributes:
-        users: how many were to be synced, one event each.
-        seconds: from the start of the first request to the end of the last write that took effect. Not from the first
+        users: how many were to be synced.
+        events: how many events they had.
+        requests: what all of them took.
+        seconds: from the start of the first request to the end of the last one about a user. Not from the first
             write: the time that the first wave takes to get there is work, too.
         calls: requests per user, the least and the most.
         round_trips: requests that followed one another per user, the least and the most.
         order_violations: writes of a contact that overlap, or that carry an older state than the one before.
-        redone: syncs beyond one per user.
+        redone: syncs beyond one per event.
         lost: users whose contact was not written.
         wrong: requests that break a rule of the references, and writes that did damage.
         served_latency: the median of what a request really took in the sandbox, seconds.
+        delays: median and 99th percentile of the seconds from the time at which an event was meant to be sent, to the
+            end of its user's last request; None where nothing was sent at a time of its own.
     """
 
     users: int
+    events: int
+    requests: int
     seconds: float
     calls: tuple[int, int]
     round_trips: tuple[int, int]
@@ -34,15 +40,27 @@ class Counts(Struct, frozen=True, kw_only=True):
     lost: int
     wrong: int
     served_latency: float
+    delays: tuple[float, float] | None = None
 
     @property
     def rate(self) -> float:
         """Events a second."""
-        return self.users / self.seconds
+        return self.events / self.seconds
 
 
-def count(log: RequestLog, addresses: Mapping[str, str]) -> Counts:
-    """Count a log of nothing but the run; `addresses` has the user of every contact's address.
+def count(
+    log: RequestLog,
+    addresses: Mapping[str, str],
+    events: Mapping[str, int] | None = None,
+    meant_at: Mapping[str, float] | None = None,
+) -> Counts:
+    """Count a log of nothing but the run.
+
+    Args:
+        log: the requests.
+        addresses: the user of every contact's address.
+        events: how many events a user had; None: one each.
+        meant_at: for users with one event, when it was meant to be sent, on the log's monotonic clock.
 
     Raises:
         ValueError: there is nothing to count.
@@ -56,18 +74,29 @@ def count(log: RequestLog, addresses: Mapping[str, str]) -> Counts:
         if user_id is not None:
             by_user[user_id].append(record)
     users = frozenset(addresses.values())
+    events = events or dict.fromkeys(users, 1)
     requests = [by_user[user_id] for user_id in users]
+    last = {user_id: max(record.end for record in records) for user_id, records in by_user.items()}
     return Counts(
         users=len(users),
-        seconds=max(write.end for write in writes) - min(record.start for record in log.records),
+        events=sum(events.values()),
+        requests=sum(map(len, requests)),
+        seconds=max(last.values()) - min(record.start for record in log.records),
         calls=_range(len(records) for records in requests),
         round_trips=_range(in_sequence(records) for records in requests),
         order_violations=len(log.overlapping_writes()) + len(log.backward_writes()),
-        redone=sum(max(0, len(_reads(records)) - 1) for records in requests),
+        redone=sum(max(0, len(_reads(by_user[user_id])) - events[user_id]) for user_id in users),
         lost=len(users - {write.user_id for write in writes}),
         wrong=len(log.violations) + len(log.damaged()),
         served_latency=statistics.median(record.end - record.start for record in log.records),
+        delays=_middle_and_end(sorted(last[user] - at for user, at in meant_at.items() if user in last))
+        if meant_at
+        else None,
     )
+
+
+def _middle_and_end(delays: Sequence[float]) -> tuple[float, float]:
+    return statistics.median(delays), delays[int(0.99 * (len(delays) - 1))]
 
 
 def in_sequence(records: Collection[Record]) -> int:

@@ -20,14 +20,15 @@ from tests.benchmarks.scenarios import Scenario
 _PACKAGES = ("sesamy-mailmojo", "aiokafka", "aiohttp", "uvloop", "msgspec", "orjson", "aiolimiter")
 _POM = Path(__file__).parents[2] / "deploy" / "kafka" / "pom.xml"
 _HEADER = (
-    "latency",
+    "load",
     "contestant",
     "events/s",
     "of ideal",
+    "p50 / p99 ms",
+    "requests/event",
     "CPU µs/event",
     "CPU of a core",
     "sandbox's CPU",
-    "latency served",
     "peak RSS MiB",
     "order violations",
     "redone",
@@ -110,26 +111,24 @@ def _machine(where: Machine) -> str:
 
 
 def _load(scenario: Scenario, results: Sequence[Result]) -> str:
-    users = {result.contestant: result.rounds[0].counts.users for result in results if result.scenario == scenario}
-    most = max(users.values())
-    load = ", ".join(f"{count} users ({name})" for name, count in users.items())
-    line = "no line without latency"
-    if ideal := scenario.ideal_rate(min(scenario.concurrency, most)):
+    here = [result for result in results if result.scenario == scenario]
+    events = {result.contestant: result.rounds[0].counts.events for result in here}
+    widest = max(_width(result) for result in here)
+    line = "no ideal line"
+    if ideal := scenario.ideal_rate(widest):
         line = (
-            f"ideal line = min(concurrency, users) / (round trips * latency) = min({scenario.concurrency}, {most}) / "
+            f"ideal line = min(concurrency, users) / (round trips * latency) = {widest} / "
             f"({scenario.round_trips} * {scenario.latency:g} s) = {ideal:.1f} events/s"
         )
-    return (
-        f"- {_ms(scenario.latency)}: one event each for {load}; {scenario.partitions} partitions, concurrency "
-        f"{scenario.concurrency}, {scenario.calls} calls a sync of which {scenario.round_trips} in sequence; {line}"
-    )
+    load = ", ".join(f"{count} events ({name})" for name, count in events.items())
+    return f"- {scenario.title}: {load}; {scenario.partitions} partitions; {line}"
 
 
 def _computed(result: Result) -> Mapping[str, Any]:
     return {
         "ideal_rate": result.scenario.ideal_rate(_width(result)),
         "rates": [run.counts.rate for run in result.rounds],
-        "median_rate": _rate(result),
+        "median_rate": median_rate(result),
         "of_ideal": _of_ideal(result),
     }
 
@@ -138,27 +137,30 @@ def _width(result: Result) -> int:
     return min(result.scenario.concurrency, result.rounds[0].counts.users)
 
 
-def _rate(result: Result) -> float:
+def median_rate(result: Result) -> float:
+    """Return the events a second of the middle round."""
     return statistics.median(run.counts.rate for run in result.rounds)
 
 
 def _of_ideal(result: Result) -> float | None:
     ideal = result.scenario.ideal_rate(_width(result))
-    return _rate(result) / ideal if ideal else None
+    return median_rate(result) / ideal if ideal else None
 
 
 def _row(result: Result) -> tuple[str, ...]:
     runs, of_ideal = result.rounds, _of_ideal(result)
     rates = sorted(run.counts.rate for run in runs)
+    delays = [run.counts.delays for run in runs if run.counts.delays]
     return (
-        _ms(result.scenario.latency),
+        result.scenario.title,
         result.contestant,
-        f"{_rate(result):.1f} ({rates[0]:.1f}-{rates[-1]:.1f})",
+        f"{median_rate(result):.1f} ({rates[0]:.1f}-{rates[-1]:.1f})",
         "-" if of_ideal is None else f"{of_ideal:.1%}",
+        " / ".join(f"{1e3 * statistics.median(column):.0f}" for column in zip(*delays, strict=True)) or "-",
+        f"{statistics.median(run.counts.requests / run.counts.events for run in runs):.2f}",
         f"{1e6 * statistics.median(run.cpu_per_event for run in runs):.0f}",
         f"{statistics.median(run.busy for run in runs):.0%}",
         f"{statistics.median(run.sandbox_busy for run in runs):.0%}",
-        f"{1e3 * statistics.median(run.counts.served_latency for run in runs):.1f} ms",
         f"{max(run.peak_rss for run in runs):.0f}",
         str(sum(run.counts.order_violations for run in runs)),
         str(sum(run.counts.redone for run in runs)),
@@ -172,7 +174,3 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:g} ms"

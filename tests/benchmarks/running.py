@@ -1,12 +1,12 @@
 """One run of one contestant: a fresh topic, group and sandbox, a warm-up, then the load in one moment."""
 
 import asyncio
+import time
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import Struct
 
@@ -15,11 +15,13 @@ from consumer.sandbox.contacts import fold
 from consumer.sandbox.population import Seed
 from tests.benchmarks.contestants import Contestant
 from tests.benchmarks.counting import Counts, count
+from tests.benchmarks.producing import produce_at_a_pace, produce_at_once
 from tests.benchmarks.sandbox_process import serve_sandbox
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.usage import usage_of
 from tests.kafka_broker import KafkaBroker
 from tests.processes import Child
+from tests.waiting import wait_until
 
 _POLL = 0.5
 _PATIENCE = 60.0
@@ -58,6 +60,7 @@ async def measure(scenario: Scenario, contestant: Contestant, kafka: KafkaBroker
     await kafka.create_topic(f"{topic}.dead-letters")
     async with serve_sandbox(folder) as sandbox:
         warm_up, measured = scenario.population(width, scenario.users_for(width))
+        sequence = scenario.sequence(measured)
         await sandbox.add((*warm_up, *measured))
         await sandbox.set_latency(scenario.latency)
         settings = {
@@ -69,20 +72,27 @@ async def measure(scenario: Scenario, contestant: Contestant, kafka: KafkaBroker
             **_UNBOUNDED,
             **sandbox.environment,
         }
-        process = contestant.start(folder / "contestant", settings)
+        place = folder / "contestant"
+        process = contestant.start(place, settings)
+        work = _Topic(kafka, topic, process) if contestant.reads_topic else _Files(place, process)
         try:
             # Joining the group, the token, the account fields and the connections are the warm-up's.
-            await _work_off(kafka, topic, warm_up, process)
+            await work.off(warm_up, None, _PATIENCE)
             before, sandbox_before, logged = usage_of(process.pid), usage_of(sandbox.pid), await sandbox.requests()
-            await _work_off(kafka, topic, measured, process, patience=10 * scenario.seconds)
+            meant_at = await work.off(sequence, scenario.pace, _PATIENCE + 10 * scenario.seconds)
             after, sandbox_after = usage_of(process.pid), usage_of(sandbox.pid)
         finally:
             process.kill()
-        counts = count(await sandbox.log(logged), {fold(seed.address): seed.user_id for seed in measured})
+        counts = count(
+            await sandbox.log(logged),
+            {fold(seed.address): seed.user_id for seed in sequence},
+            Counter(seed.user_id for seed in sequence),
+            meant_at,
+        )
     _check(scenario, counts)
     return Measurement(
         counts=counts,
-        cpu_per_event=(after.cpu - before.cpu) / counts.users,
+        cpu_per_event=(after.cpu - before.cpu) / counts.events,
         peak_rss=after.peak_rss,
         busy=(after.cpu - before.cpu) / counts.seconds,
         sandbox_busy=(sandbox_after.cpu - sandbox_before.cpu) / counts.seconds,
@@ -96,56 +106,60 @@ def _check(scenario: Scenario, counts: Counts) -> None:
     another now and then; without latency, always.
     """
     seen = (counts.calls[0], counts.round_trips[0] if scenario.latency else scenario.round_trips)
-    if seen != (scenario.calls, scenario.round_trips) and not counts.lost:
+    if scenario.users is None and seen != (scenario.calls, scenario.round_trips) and not counts.lost:
         raise RuntimeError(f"a sync made {seen[0]} calls, {seen[1]} in sequence, not as in {scenario}")
 
 
-async def _work_off(
-    kafka: KafkaBroker, topic: str, users: Sequence[Seed], process: Child, *, patience: float = 0.0
-) -> None:
-    """Put one event per user into the topic and wait until the group, named as the topic, has committed them all."""
-    deadline = asyncio.get_running_loop().time() + patience + _PATIENCE
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    try:
-        await admin.start()
-        partitions = (await count_partitions(admin, {topic}))[topic]
-        left = await _produce(kafka, topic, users, partitions)
-        while left:
-            await asyncio.sleep(_POLL)
-            for partition, commit in (await group_offsets(admin, topic, topic)).items():
-                if commit.offset >= left.get(partition, 0):
-                    left.pop(partition, None)
-            if left and process.returncode is not None:
-                raise RuntimeError(f"the contestant ended with {process.returncode}")
-            if left and asyncio.get_running_loop().time() > deadline:
-                raise RuntimeError(f"not done in time; by partition, the offsets that were not reached: {left}")
-    finally:
-        await admin.close()
+class _Topic:
+    """Work for those who read the topic; the group is named as the topic."""
+
+    def __init__(self, kafka: KafkaBroker, topic: str, process: Child) -> None:
+        self._kafka, self._topic, self._process = kafka, topic, process
+
+    async def off(self, sequence: Sequence[Seed], pace: float | None, patience: float) -> Mapping[str, float] | None:
+        """Append the events, wait until all are committed, and return when each user's was meant to be sent."""
+        deadline = time.monotonic() + patience
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap)
+        meant_at = None
+        try:
+            await admin.start()
+            partitions = (await count_partitions(admin, {self._topic}))[self._topic]
+            if pace is None:
+                left = await produce_at_once(self._kafka.bootstrap, self._topic, sequence, partitions)
+            else:
+                left, meant_at = await produce_at_a_pace(self._kafka.bootstrap, self._topic, sequence, partitions, pace)
+            while left:
+                await asyncio.sleep(_POLL)
+                for partition, commit in (await group_offsets(admin, self._topic, self._topic)).items():
+                    if commit.offset >= left.get(partition, 0):
+                        left.pop(partition, None)
+                if left and self._process.returncode is not None:
+                    raise RuntimeError(f"the contestant ended with {self._process.returncode}")
+                if left and time.monotonic() > deadline:
+                    raise RuntimeError(f"not done in time; by partition, the offsets that were not reached: {left}")
+        finally:
+            await admin.close()
+        return meant_at
 
 
-async def _produce(kafka: KafkaBroker, topic: str, users: Sequence[Seed], partitions: int) -> dict[int, int]:
-    """Append the events in one transaction: they are seen all at once, and producing takes no time from the run.
+class _Files:
+    """Work for the one who knows no Kafka."""
 
-    The users go round the partitions, so that none is longer; that a user keeps to one partition is all that order asks
-    for. Returns by partition the offset after the last event.
-    """
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=uuid.uuid4().hex)
-    async with producer, producer.transaction():
-        sent = [
-            await producer.send(topic, _event(seed), seed.user_id.encode(), number % partitions)
-            for number, seed in enumerate(users)
-        ]
-        stored = await asyncio.gather(*sent)
-    return {place.partition: place.offset + 1 for place in sorted(stored, key=lambda place: place.offset)}
+    def __init__(self, folder: Path, process: Child) -> None:
+        self._folder, self._process = folder, process
+        self._number = 0
 
+    async def off(self, sequence: Sequence[Seed], _pace: float | None, patience: float) -> None:
+        """Put the users into a file and wait until it is done."""
+        self._number += 1
+        load = self._folder / f"load-{self._number}"
+        text = "".join(f"{seed.user_id}\t{fold(seed.address)}\n" for seed in sequence)
+        load.with_suffix(".part").write_text(text)
+        load.with_suffix(".part").rename(load)
 
-def _event(seed: Seed) -> bytes:
-    return msgspec.json.encode(
-        {
-            "eventType": "contract.1#update",
-            "vendorId": "bench",
-            "userId": seed.user_id,
-            "contractId": "contract_1",
-            "occured_at": "2026-01-01T12:00:00Z",
-        }
-    )
+        def done() -> bool:
+            if self._process.returncode is not None:
+                raise RuntimeError(f"the contestant ended with {self._process.returncode}")
+            return (self._folder / f"done-{self._number}").exists()
+
+        await wait_until(done, patience, what=f"{load.name} is worked off")

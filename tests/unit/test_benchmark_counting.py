@@ -43,10 +43,9 @@ def write(user: str, start: float, end: float, *, version: int = 1) -> dict[str,
     }
 
 
-def test_time_runs_from_the_first_request_to_the_end_of_the_last_write() -> None:
-    log = log_of(
-        read("ann", 10, 11), write("ann", 11, 12), read("bob", 10.5, 11.5), write("bob", 12.5, 14), read("bob", 14, 99)
-    )
+def test_time_runs_from_the_first_request_to_the_end_of_the_last_about_a_user() -> None:
+    nobody = {"operation": "list_users", "start": 14, "end": 99}
+    log = log_of(read("ann", 10, 11), write("ann", 11, 12), read("bob", 10.5, 11.5), write("bob", 12.5, 14), nobody)
     assert count(log, ADDRESSES).seconds == 4
     assert count(log, ADDRESSES).rate == 0.5
 
@@ -76,6 +75,18 @@ def test_what_went_wrong_is_counted() -> None:
     assert (counts.redone, counts.lost, counts.wrong) == (1, 1, 1)
 
 
+def test_events_of_a_user_count_each_and_may_share_a_sync() -> None:
+    log = log_of(read("ann", 0, 1), write("ann", 1, 2), read("ann", 2, 3), read("bob", 0, 1), write("bob", 1, 4))
+    counts = count(log, ADDRESSES, {"email|ann": 2, "email|bob": 10})
+    assert (counts.events, counts.requests, counts.redone, counts.rate) == (12, 5, 0, 3)
+
+
+def test_a_delay_runs_from_the_time_at_which_the_event_was_meant_to_be_sent() -> None:
+    log = log_of(read("ann", 1, 2), write("ann", 2, 3), read("bob", 5, 6), write("bob", 6, 7))
+    assert count(log, ADDRESSES).delays is None
+    assert count(log, ADDRESSES, meant_at={"email|ann": 0.5, "email|bob": 5}).delays == (2.25, 2)
+
+
 def test_a_log_without_a_write_is_no_result() -> None:
     with pytest.raises(ValueError, match="no write"):
         count(log_of(read("ann", 0, 1)), ADDRESSES)
@@ -87,6 +98,19 @@ def test_the_ideal_line_and_the_load_that_fills_it() -> None:
     assert scenario.users_for(64) == 1280
     assert scenario.users_for(8) == 160
     assert Scenario(latency=0).ideal_rate(64) is None
+    assert Scenario(latency=0.1, users=100, events=500).ideal_rate(64) is None, "one sync may answer many events"
+    assert Scenario(latency=0.1, pace=50, seconds=4).users_for(64) == 200
     warm_up, measured = scenario.population(64, 1280)
     assert (len(warm_up), len(measured)) == (64, 1280)
     assert len({seed.user_id for seed in (*warm_up, *measured)}) == 1344
+
+
+def test_the_sequence_of_events_is_the_same_for_every_contestant() -> None:
+    _, users = Scenario(latency=0).population(0, 100)
+    once = Scenario(latency=0.1)
+    even = Scenario(latency=0.1, users=100, events=5_000)
+    skewed = Scenario(latency=0.1, users=100, events=5_000, zipf=True)
+    assert once.sequence(users) == users
+    assert skewed.sequence(users) == skewed.sequence(users)
+    assert 20 < even.sequence(users).count(users[0]) < 90
+    assert 900 < skewed.sequence(users).count(users[0]) < 1_030, "a share of 1 / (1 + 1/2 + … + 1/100)"
