@@ -152,7 +152,7 @@ async def test_a_dry_service_plans_and_commits_for_itself_and_leaves_everything_
 async def test_requests_of_ours_yield_to_events_of_users(stage: Stage) -> None:
     requested, eager = stage.users(60, "email|asked"), stage.users(20, "email|eager")
     await stage.send(*(event(user_id, "sesamy-mailmojo#sync") for user_id in requested))
-    service = await stage.service(MAILMOJO_REQUESTS_PER_SECOND="20", MAILMOJO_BURST="4", SYNC_CONCURRENCY="4")
+    service = await stage.service(MAILMOJO_REQUESTS_PER_SECOND="40", MAILMOJO_BURST="4", SYNC_CONCURRENCY="4")
     await wait_until(lambda: len(stage.log.writes()) > 2, what="requests are under way")
     await stage.send(*(event(user_id) for user_id in eager))
     await stage.all_committed()

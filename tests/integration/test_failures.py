@@ -199,7 +199,7 @@ async def test_ten_refusals_in_a_row_are_not_the_users_fault(stage: Stage) -> No
 
 
 async def test_a_quota_of_the_account_is_kept_and_a_pause_that_is_asked_for_too(stage: Stage) -> None:
-    users = stage.users(60)
+    users = stage.users(40)
     rate, burst = 20.0, 5
     service = await stage.service(MAILMOJO_REQUESTS_PER_SECOND=str(rate), MAILMOJO_BURST=str(burst))
     stage.fail(api="sesamy", operation="get_user", status=429, times=1)

@@ -42,7 +42,7 @@ async def test_two_users_with_one_address_write_its_contact_in_turn_and_the_last
     ann, bob = "email|ann", "email|bob"
     stage.world.add_user(ann, profile={"email": "Familien@example.no"})
     stage.world.add_user(bob, profile={"email": " familien@Example.no"})
-    stage.sandbox.faults.set(Plan(latency=0.02, jitter=0.1))
+    stage.sandbox.faults.set(Plan(latency=0.01, jitter=0.04))
     service = await stage.service(SYNC_COALESCE="false", SYNC_LINGER="0")
     for _ in range(10):
         for user_id in (ann, bob):

@@ -30,7 +30,7 @@ async def under_load(stage: Stage, users: list[str], latency: float = 0.3) -> Se
     stage.world.fields |= SESAMY_FIELDS  # creating them takes one call after the other
     stage.sandbox.faults.set(Plan(latency=latency, jitter=latency))
     await stage.send(*(event(user_id) for user_id in users))
-    service = await stage.service(SHUTDOWN_TIMEOUT=str(SHUTDOWN), SYNC_CONCURRENCY="32")
+    service = await stage.service(SHUTDOWN_TIMEOUT=str(SHUTDOWN), SYNC_CONCURRENCY="32", KAFKA_SESSION_TIMEOUT="6")
     await wait_until(lambda: len(stage.log.writes()) > len(users) / 6, what="some contacts are written")
     return service
 
