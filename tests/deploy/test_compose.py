@@ -1,6 +1,8 @@
 """The compose file says what the program and the fakes know."""
 
+import asyncio
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import yaml
 
 from consumer.cli import COMMANDS
-from consumer.sandbox import Options, Sandbox
+from consumer.sandbox import Options, Sandbox, World
 from consumer.settings import load
 from consumer.settings.tree import table
 
@@ -64,11 +66,28 @@ async def test_the_settings_lead_to_the_sandbox() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_program_is_given_a_command_it_has_and_no_more_rights_than_it_needs(name: str) -> None:
     service = SERVICES[name]
-    assert service.get("command", ["run"])[0] in COMMANDS
+    assert "entrypoint" in service or service.get("command", ["run"])[0] in COMMANDS
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     if name != "sandbox":  # plain http is accepted on loopback only
         assert service["network_mode"] == "service:sandbox"
+
+
+async def test_what_makes_events_asks_for_a_sync_of_every_user(tmp_path: Path) -> None:
+    users = SERVICES["sandbox"]["command"][SERVICES["sandbox"]["command"].index("--users") + 1]
+    (script,) = SERVICES["events"]["command"]
+    assert f"limit={users}" in script
+    program = tmp_path / "sesamy-mailmojo"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/arguments\n', encoding="utf-8")
+    program.chmod(0o755)
+    world = World()
+    world.populate(150, 1)
+    async with Sandbox(Options(), world=world) as sandbox:
+        here = script.replace("http://127.0.0.1:8103/_sandbox", sandbox.control_url)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", here, env={"PATH": f"{tmp_path}:/bin"})
+        assert await process.wait() == 0
+    given = (tmp_path / "arguments").read_text(encoding="utf-8").splitlines()
+    assert given == ["sync", "--no-wait", *world.user_ids()]
 
 
 def test_prometheus_asks_every_consumer() -> None:
