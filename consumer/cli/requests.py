@@ -1,7 +1,8 @@
 """Sync requests in the topic: our own records, which ask the running service to sync a user."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -26,6 +27,9 @@ class Request(Struct, frozen=True):
     user_id: str
     partition: int
     offset: int
+
+
+Requester = Callable[[Sequence[str]], Awaitable[list[Request]]]
 
 
 class DeadLetter(Struct, frozen=True):
@@ -54,19 +58,30 @@ async def put(settings: Settings, user_ids: Sequence[str]) -> list[Request]:
     Raises:
         Failure: a request could not be stored.
     """
+    async with open_requester(settings) as request:
+        return await request(user_ids)
+
+
+@asynccontextmanager
+async def open_requester(settings: Settings) -> AsyncIterator[Requester]:
+    """Open a function that does what `put` does, for whoever has many requests to put."""
     producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
-    try:
-        await producer.start()
+
+    async def request(user_ids: Sequence[str]) -> list[Request]:
         sent = [
             await producer.send(settings.kafka.topic, encode(settings, user_id), key=user_id.encode())
             for user_id in user_ids
         ]
-        stored = await asyncio.gather(*sent)
+        places = await asyncio.gather(*sent)
+        return [Request(user, place.partition, place.offset) for user, place in zip(user_ids, places, strict=True)]
+
+    try:
+        await producer.start()
+        yield request
     except (KafkaError, OSError) as error:
         raise Failure(kafka.explain(settings.kafka, error)) from error
     finally:
         await producer.stop()
-    return [Request(user_id, place.partition, place.offset) for user_id, place in zip(user_ids, stored, strict=True)]
 
 
 async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> set[Request]:  # noqa: ASYNC109 - its user's option

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct, ValidationError
 
 from consumer.clients.errors import ApiError, Unavailable
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.wire import Answer, segment
 from consumer.mapping.state import UserState
-from schemas.decoding import Page, decode_page
+from schemas.decoding import Page, convert, decode_page
 from schemas.sesamy import Contract, Entitlement, Profile, Transaction, decode_profile
 
 _T = TypeVar("_T")
@@ -23,6 +25,13 @@ _PAGE: Final = 100
 
 _MOST_PAGES: Final = 100
 """A list that goes on after so many pages is no list of one user."""
+
+
+class ListedUser(Struct, frozen=True):
+    """A user in a list. None stands for what cannot be read: one odd profile must not hide the others."""
+
+    user_id: str | None
+    profile: Profile | None
 
 
 class SesamyClient:
@@ -39,6 +48,17 @@ class SesamyClient:
         """
         async with self._transport.turn(_READS) as turn:
             yield Reading(turn)
+
+    async def users(self, offset: int, limit: int) -> Page[ListedUser]:
+        """Return the users from `offset` on, `limit` of them or as many as the API gives at a time.
+
+        Their order is assumed to stay the same from page to page. Raises `ApiError` when the call fails.
+        """
+        operation, params = "list_users", {"limit": limit, "offset": offset}
+        async with self._transport.turn(1) as turn:
+            answer = await turn.request("GET", "/management/users", operation=operation, params=params)
+        page: Page[dict[str, Any]] = _decoded(operation, answer, lambda body: decode_page(body, dict))
+        return Page([_listed(item) for item in page.items], page.total)
 
     async def probe(self) -> None:
         """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""
@@ -106,6 +126,15 @@ class Reading:
             if len(found) == known:
                 raise Unavailable("sesamy", operation, answer.status, "pages repeat: the API ignores the offset")
         raise Unavailable("sesamy", operation, None, f"more than {_MOST_PAGES} pages for one user")
+
+
+def _listed(item: dict[str, Any]) -> ListedUser:
+    user_id = item.get("userId") or item.get("id")
+    try:
+        profile = convert(item, Profile)
+    except ValidationError:
+        profile = None
+    return ListedUser(str(user_id) if isinstance(user_id, str | int) and user_id else None, profile)
 
 
 def _is_last(page: Page[_Item], received: int, *, asked: int | None) -> bool:

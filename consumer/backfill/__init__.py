@@ -1,0 +1,1 @@
+"""A sync request for every user whom Sesamy knows (`contract.md`, `backfill`)."""
