@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
 
 import orjson
 from msgspec import Struct
@@ -12,7 +11,7 @@ from msgspec import Struct
 from consumer.clients.errors import Api, Unauthorized
 from consumer.clients.quota import Permits, QuotaGate
 from consumer.clients.verdicts import error_for, seconds_to_wait
-from consumer.clients.wire import Answer, Wire
+from consumer.clients.wire import Answer, Wire, segment
 from consumer.clock import Clock
 
 
@@ -62,7 +61,8 @@ class Turn:
         Raises:
             ApiError: every other answer, or none; see `errors.py`.
         """
-        url = path + (f"?{urlencode(params, safe='', quote_via=quote)}" if params else "")
+        query = "&".join(f"{name}={segment(str(value))}" for name, value in (params or {}).items())
+        url = f"{path}?{query}" if query else path
         body = None if json is None else orjson.dumps(json)
         return await self._transport.exchange(self._permits, _Request(method, url, operation, body), accept)
 

@@ -4,6 +4,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import aiohttp
 from msgspec import Struct
 from multidict import CIMultiDictProxy
+from prometheus_client import Counter, Histogram
 from yarl import URL
 
 from consumer.clients.errors import Api, Unavailable
@@ -32,8 +34,12 @@ class Answer(Struct, frozen=True):
     headers: CIMultiDictProxy[str]
 
 
+@lru_cache(maxsize=4096)
 def segment(text: str) -> str:
-    """Return the text as one path segment, with nothing safe (`reference/mailmojo.md`, basics)."""
+    """Return the text as one path segment, with nothing safe (`reference/mailmojo.md`, basics).
+
+    Kept for a while, since one sync asks for the same user and address five times.
+    """
     return quote(text, safe="")
 
 
@@ -65,6 +71,7 @@ class Wire:
         self._api = api
         self._session = session
         self._metrics = metrics
+        self._observed: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._seconds = timeout
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
 
@@ -95,10 +102,19 @@ class Wire:
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(self._api, operation, None, _reason(error)) from None
         finally:
-            labels = (self._api, operation, status)
-            self._metrics.api_requests.labels(*labels).inc()
-            self._metrics.api_request_duration.labels(*labels).observe(time.perf_counter() - began)
+            requests, duration = self._metrics_of(operation, status)
+            requests.inc()
+            duration.observe(time.perf_counter() - began)
         return answer
+
+    def _metrics_of(self, operation: str, status: str) -> tuple[Counter, Histogram]:
+        # Looking labels up takes as long as counting.
+        found = self._observed.get((operation, status))
+        if found is None:
+            labels = (self._api, operation, status)
+            found = self._metrics.api_requests.labels(*labels), self._metrics.api_request_duration.labels(*labels)
+            self._observed[operation, status] = found
+        return found
 
     async def _read(self, response: aiohttp.ClientResponse, operation: str) -> bytes:
         body = bytearray()
