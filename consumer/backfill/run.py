@@ -54,16 +54,21 @@ class Backfill:
         self.total: int | None = None
         self.requested = 0
         """Requests of this run."""
-        self.waiting = 0
-        """What waited for the service at the last look."""
         self.held = False
         self.complete = False
+        self._waiting = 0
+        self._requested_before = 0
         self._pages = pages
         self._steps = steps
         self._start = start
         self._guest_prefixes = guest_prefixes
         self._ahead = ahead
         self._limit = limit
+
+    @property
+    def waiting(self) -> int:
+        """What waits for the service: what waited at the last look, and the requests since."""
+        return self._waiting + self.requested - self._requested_before
 
     async def run(self) -> None:
         """Put the requests. Raises `ApiError` or `Failure`; what is in the checkpoint then is done."""
@@ -105,10 +110,12 @@ class Backfill:
 
     async def _keep_distance(self) -> None:
         """Wait while too much lies before the service: an event of a user would wait behind all of it."""
-        while (waiting := await self._steps.backlog()) >= self._ahead:
-            self.waiting, self.held = waiting, True
+        while True:
+            self._waiting, self._requested_before = await self._steps.backlog(), self.requested
+            self.held = self._waiting >= self._ahead
+            if not self.held:
+                return
             await self._steps.sleep(_LOOK_EVERY)
-        self.waiting, self.held = waiting, False
 
 
 def kind_of(user: ListedUser, guest_prefixes: Sequence[str]) -> Kind:

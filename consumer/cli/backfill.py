@@ -156,8 +156,8 @@ def _progress(backfill: "Backfill", settings: Settings, first: int, elapsed: flo
     if backfill.total:
         of = f" of {backfill.total:,}"
         left = f", {time_left(passed / max(1, backfill.total - first), elapsed)}"
-    work = backfill.waiting + backfill.requested
-    behind = f"; the service's work behind them: up to {duration(seconds_of_work(settings, work))}" if work else ""
+    work = duration(seconds_of_work(settings, backfill.waiting))
+    behind = f"; the service's work behind them: up to {work}" if backfill.requested else ""
     held = f"; waits for the service, which has {backfill.waiting:,} records before it" if backfill.held else ""
     return f"{backfill.offset:,}{of} users{left}{held or behind}"
 

@@ -155,9 +155,9 @@ def _list(args: argparse.Namespace) -> int:
 
     given, before = run_loop(_each(settings, args, show))
     if not args.json:
-        kind = "dead letters" if args.all else "dead letters that were not put back"
-        others = f"; {before} put back (--all shows them)" if before and not args.all else ""
-        print(f"{given} {kind}{others}", file=sys.stderr)
+        others = f"; put back: {before}{'' if args.all else ' (--all shows them)'}" if before else ""
+        still = given - before if args.all else given
+        print(f"dead letters not put back: {still}{others}", file=sys.stderr)
     return 0
 
 

@@ -18,7 +18,7 @@ from consumer import kafka
 from consumer.dead_letters.stored import Place
 from consumer.failure import Failure
 from consumer.settings import Settings
-from consumer.stream.offset_map import UnreadableMap, decode, encode
+from consumer.stream.offset_map import SPAN, UnreadableMap, decode, encode
 
 
 class Retried(Struct, frozen=True):
@@ -62,7 +62,7 @@ async def save(settings: Settings, open_letters: Mapping[int, set[int]], ends: M
     for partition, end in ends.items():
         still = open_letters.get(partition, set())
         first = min(still, default=end)
-        done = (offset for offset in range(first + 1, end) if offset not in still)
+        done = (offset for offset in range(first + 1, min(end, first + 1 + SPAN)) if offset not in still)
         commits[TopicPartition(topic, partition)] = OffsetAndMetadata(first, encode(first, done))
     consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, group_of(settings)))
     try:

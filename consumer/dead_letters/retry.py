@@ -16,7 +16,7 @@ from consumer.failure import Failure
 from consumer.replay.topics import TopicSource
 from consumer.settings import Settings
 
-_AT_ONCE: Final = 100
+_AT_ONCE: Final = 500
 """Letters put back between two commits: so many are put back twice at most when this is killed."""
 
 

@@ -60,11 +60,16 @@ class Replay:
         self._limit = limit
         self._last: int | None = None
         self._complete = False
+        self._batch = (0.0, 0.0, 0, 1)
+        """Progress before and with the batch in hand, what was read before it, and its length."""
 
     @property
     def progress(self) -> float:
         """How much is done, from 0 to 1, as far as can be told."""
-        return max(self._source.progress, self.read / self._limit if self._limit else 0.0)
+        before, after, read, length = self._batch
+        return max(
+            before + (after - before) * (self.read - read) / length, self.read / self._limit if self._limit else 0.0
+        )
 
     async def run(self, interruptible: Callable[[Coroutine[Any, Any, None]], Awaitable[bool]]) -> Summary:
         """Replay, and flush however it ends; `interruptible` returns whether its argument came to its own end."""
@@ -90,6 +95,7 @@ class Replay:
     async def _pump(self) -> None:
         put, wait, paced = self._sink.put, self.pacer.wait, self.pacer.paced
         async for batch in self._source.batches():
+            self._batch = (self._batch[1], self._source.progress, self.read, len(batch) or 1)
             for record in batch:
                 if self.read == self._limit:
                     return

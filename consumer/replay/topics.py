@@ -52,10 +52,10 @@ class TopicSource:
         self._taken = 0
         self._unread: dict[TopicPartition, deque[_Fetched]] = {}
         self._ends: dict[TopicPartition, int] = {}
-        self._consumer = AIOKafkaConsumer(**kafka.reader_arguments(settings))
 
     async def __aenter__(self) -> Self:
         places = await self._places()
+        self._consumer = AIOKafkaConsumer(**kafka.reader_arguments(self._settings))
         try:
             await self._consumer.start()
             self._consumer.assign(places)
@@ -158,13 +158,13 @@ class TopicSink:
         self._acknowledged = acknowledged
         self._failure: BaseException | None = None
         self._unfinished = 0
-        self._producer = AIOKafkaProducer(
-            **kafka.producer_arguments(settings), max_batch_size=_BATCH, max_request_size=_LARGEST
-        )
 
     async def __aenter__(self) -> Self:
         if self._topic not in await kafka.topic_partitions(self._settings, {self._topic}):
             raise Failure(f"topic {self._topic} does not exist; create it first")
+        self._producer = AIOKafkaProducer(
+            **kafka.producer_arguments(self._settings), max_batch_size=_BATCH, max_request_size=_LARGEST
+        )
         try:
             await self._producer.start()
         except (KafkaError, OSError) as error:

@@ -225,8 +225,9 @@ async def test_the_limit_counts_requests_and_the_next_run_goes_on_behind_them() 
 async def test_it_keeps_its_distance_from_the_service() -> None:
     api, outside = Api(5, total=True), Outside()
     outside.waiting = [2000, 1000, 999]
-    await backfill_of(api, outside).run()
-    assert (outside.naps, len(outside.asked)) == (2, 5)
+    backfill = backfill_of(api, outside)
+    await backfill.run()
+    assert (outside.naps, len(outside.asked), backfill.waiting) == (2, 5, 999 + 5)
 
 
 SETTINGS = load({"SESAMY_CLIENT_ID": "c", "SESAMY_CLIENT_SECRET": "s"}, needs={"sesamy"})

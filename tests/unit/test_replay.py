@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -155,12 +155,14 @@ def test_a_speed_keeps_distances_and_never_goes_back() -> None:
 class Time:
     def __init__(self) -> None:
         self.now = 100.0
+        self.watch: Callable[[], object] = lambda: None
 
     def __call__(self) -> float:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.watch()
 
 
 class Listed:
@@ -206,6 +208,18 @@ async def test_a_quick_sink_is_held_to_the_pace() -> None:
     summary = await Replay(ends, ends, pacer).run(to_its_end)
     assert [at - 100 for _, at in ends.got] == [0, 0.5, 1, 1.5, 2]
     assert summary.lateness_most == 0
+
+
+async def test_progress_goes_on_within_a_batch() -> None:
+    time = Time()
+    pacer = pace.Pacer(pace.at_rate(1), time, time.sleep)
+    ends = Listed(4, pacer, time)
+    ends.progress = 0.8
+    replay = Replay(ends, ends, pacer)
+    seen: list[float] = []
+    time.watch = lambda: seen.append(round(replay.progress, 3))
+    await replay.run(to_its_end)
+    assert seen == [0.2, 0.4, 0.6]
 
 
 async def test_the_limit_counts_records_of_the_source_and_each_is_rewritten_in_turn() -> None:
