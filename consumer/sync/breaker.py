@@ -23,6 +23,9 @@ _PROBE_BASE: Final = 0.5
 _PROBE_CAP: Final = 5.0
 """Seconds between probes: an outage's end is noticed this soon, at next to no cost of quota."""
 
+_PROBE_PATIENCE: Final = 5.0
+"""Seconds for a probe while open: the end of a silence is noticed this soon, too, whatever a call's time-out is."""
+
 _STREAK: Final = 10
 """Different users failing for good in a row, with no accepted write between: that is not about the users."""
 
@@ -92,13 +95,15 @@ class Breaker:
         """Probe while open, until cancelled."""
         while True:
             await self._opened.wait()
-            attempt = 0
+            pause = _PROBE_BASE
             while self.is_open:
-                pause = min(_PROBE_CAP, _PROBE_BASE * 2 ** min(attempt, 10))
                 await asyncio.sleep(pause * self._rng.uniform(0.5, 1))
-                attempt += 1
+                pause = min(_PROBE_CAP, 2 * pause)
                 try:
-                    await self._probe()
+                    async with asyncio.timeout(_PROBE_PATIENCE):
+                        await self._probe()
+                except TimeoutError:
+                    pause = _PROBE_BASE  # it has waited long enough
                 except Throttled:
                     continue
                 except ApiError as failure:

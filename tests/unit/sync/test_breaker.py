@@ -30,9 +30,10 @@ class FakeApi:
 
     async def probe(self) -> None:
         self.probes += 1
+        fails_with = self.fails_with
         await asyncio.sleep(self.takes)
-        if self.fails_with:
-            raise self.fails_with
+        if fails_with:
+            raise fails_with
 
     def changed(self) -> None:
         self.turns += 1
@@ -74,6 +75,20 @@ async def test_a_success_of_another_user_meanwhile_needs_no_probe() -> None:
 
     assert await api.breaker.is_fault_of_user(DOWN, before)
     assert api.probes == 0
+
+
+@pytest.mark.parametrize("recovery", [0.1, 3.0, 10.0, 19.5, 33.0])
+@in_virtual_time
+async def test_the_end_of_a_silence_is_noticed_in_seconds_however_long_a_call_may_take(recovery: float) -> None:
+    api = FakeApi()
+    api.fails_with = DOWN
+    await api.fail()
+    api.takes = 10.0
+    async with api.running():
+        await asyncio.sleep(recovery)
+        api.takes, api.fails_with = 0.1, None
+        await asyncio.sleep(6.0)
+        assert not api.breaker.is_open
 
 
 @in_virtual_time
