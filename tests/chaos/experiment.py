@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,9 +43,11 @@ def main(measure: Measure, parser: argparse.ArgumentParser) -> int:
         sys.stdout.write(f"{name:{width}}  {f'{figure:.2f}' if isinstance(figure, float) else figure}\n")
     for missed in result.missed:
         sys.stdout.write(f"MISSED  {missed}\n")
-    if result.missed:
-        sys.stdout.write(f"logs of the instances: {folder}\n")
-    return int(bool(result.missed))
+    if not result.missed:
+        shutil.rmtree(folder)
+        return 0
+    sys.stdout.write(f"logs of the instances: {folder}\n")
+    return 1
 
 
 async def _measured(measure: Measure, args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Result:
