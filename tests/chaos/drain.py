@@ -1,11 +1,9 @@
-"""`python -m tests.chaos.drain`: a backlog drains through three instances while they are struck, one after another.
+"""`python -m tests.chaos.drain`: a backlog drains through three instances that are killed or stopped, one by one.
 
-Strikes are spread over the progress of the work. A killed or stopped instance is replaced at once; a frozen one sleeps
-past its session, while another works in its place, and wakes up.
+The strikes are spread over the progress of the work, and each victim is replaced at once.
 """
 
 import argparse
-import asyncio
 import random
 import sys
 import time
@@ -17,10 +15,10 @@ from tests.chaos.again import Strike, done_again
 from tests.chaos.experiment import Progress, Result, main, say
 from tests.chaos.findings import findings
 from tests.chaos.schedule import INSTANCES
-from tests.chaos.stage import SESSION, Stage, open_stage
+from tests.chaos.stage import open_stage
 from tests.kafka_broker import KafkaBroker
 
-How = Literal["kill", "freeze", "leave"]
+How = Literal["kill", "leave"]
 
 
 async def drain(
@@ -49,8 +47,7 @@ async def drain(
             if how == "leave":
                 stops.append(await stage.group.leave(victim))
             else:
-                struck.append(Strike(time.monotonic(), owned.get(victim, frozenset())))
-                await _strike(stage, how, victim)
+                struck.append(Strike(stage.group.kill(victim), owned.get(victim, frozenset())))
             stage.group.start(victim)
         await stage.drained(120)
         seconds = time.monotonic() - began
@@ -75,15 +72,6 @@ async def drain(
     return Result(figures, missed)
 
 
-async def _strike(stage: Stage, how: How, victim: str) -> None:
-    if how == "kill":
-        stage.group.kill(victim)
-        return
-    process = stage.group.freeze(victim)
-    await asyncio.sleep(SESSION + 2)
-    process.thaw()
-
-
 async def _measure(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Result:
     return await drain(
         kafka, folder, how=args.how, records=args.records, strikes=args.strikes, latency=args.latency, seed=args.seed
@@ -92,7 +80,7 @@ async def _measure(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.drain", description=__doc__)
-    parser.add_argument("how", choices=["kill", "freeze", "leave"], help="SIGKILL, SIGSTOP past the session, SIGTERM")
+    parser.add_argument("how", choices=["kill", "leave"], help="SIGKILL or SIGTERM")
     parser.add_argument("--records", type=int, default=5000, metavar="N", help="default: 5000")
     parser.add_argument("--strikes", type=int, default=20, metavar="N", help="default: 20")
     parser.add_argument("--latency", type=float, default=0.05, metavar="SECONDS", help="of both APIs (default: 0.05)")
