@@ -12,8 +12,10 @@ from msgspec import Struct
 from tests import kafka_broker
 from tests.benchmarks import report
 from tests.benchmarks.contestants import CONTESTANTS, PARALLEL, Contestant, entrants, fetch_parallel_consumer
+from tests.benchmarks.fleet import Quota, drain_few_users, share_among_three
+from tests.benchmarks.memory import hold
 from tests.benchmarks.plot import as_svg
-from tests.benchmarks.report import Result
+from tests.benchmarks.report import Finding, Result
 from tests.benchmarks.running import Measurement, measure
 from tests.benchmarks.scenarios import Scenario, default, full
 from tests.kafka_broker import KafkaBroker
@@ -59,20 +61,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = Benchmark(
         scenarios=tuple(_scenarios(args)),
         contestants=tuple(contestants),
-        rounds=args.rounds or (3 if args.full else 1 if args.quick else 2),
+        rounds=args.rounds or (3 if args.full else 1),
     )
     where = report.machine()
     with KafkaBroker() as kafka, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         results = asyncio.run(run(benchmark, kafka, Path(folder)))
-    sys.stdout.write(report.as_text(where, benchmark.contestants, results) + "\n")
+        findings = asyncio.run(_findings(args, kafka, Path(folder)))
+    sys.stdout.write(report.as_text(where, benchmark.contestants, results, findings) + "\n")
     if args.json:
-        args.json.write_bytes(report.as_json(where, benchmark.contestants, results) + b"\n")
+        args.json.write_bytes(report.as_json(where, benchmark.contestants, results, findings) + b"\n")
     if args.svg:
         args.svg.write_text(as_svg(results, f"{where.date[:10]}, {where.cores} cores, {where.cpu}"))
     if skipped:
         _say(f"*** Parallel Consumer did NOT run: {skipped} ***")
     counted = [measured.counts for result in results for measured in result.rounds]
     return int(any(counts.order_violations or counts.lost or counts.wrong for counts in counted))
+
+
+async def _findings(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Sequence[Finding]:
+    if args.quick or args.latency or args.only:
+        return ()
+    drain = await drain_few_users(
+        kafka, folder / "drain", users=100, events=10_000, sesamy=Quota(10, 20), mailmojo=Quota(10, 5)
+    )
+    _say(str(drain))
+    sharing = await share_among_three(
+        kafka, folder / "sharing", sesamy=Quota(60, 20), mailmojo=Quota(200, 100), seconds=20 if args.full else 6
+    )
+    _say(str(sharing))
+    if not args.full:
+        return drain, sharing
+    backlog = await hold(kafka, folder / "memory", records=1_000_000, users=100_000, max_pending=1_000_000)
+    return drain, sharing, backlog
 
 
 def _scenarios(args: argparse.Namespace) -> Sequence[Scenario]:
@@ -100,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="with --latency (default: 64)")
     parser.add_argument("--seconds", type=float, default=10.0, help="with --latency, of the ideal line (default: 10)")
-    parser.add_argument("--rounds", type=int, help="of which the median is shown (default: 2)")
+    parser.add_argument("--rounds", type=int, help="of which the median is shown (default: 1, in full 3)")
     parser.add_argument(
         "--only", action="append", choices=[one.name for one in CONTESTANTS], help="this contestant; repeatable"
     )

@@ -18,11 +18,16 @@ _JARS = _JAVA / "target" / "dependency"
 
 
 class Contestant(Protocol):
-    """One way to get from the topic to the APIs. `reads_topic` is False for one that is told its users by a file."""
+    """One way to get from the topic to the APIs.
+
+    `reads_topic` is False for one that is told its users by a file. Before it counts it works off `warm_up` events, or
+    as many as it works on at a time.
+    """
 
     name: str
     what: str
     reads_topic: bool
+    warm_up: int
 
     def width(self, scenario: Scenario) -> int:
         """Return how many users it syncs at a time at the most."""
@@ -37,6 +42,7 @@ class Service:
     name = "service"
     what = "`sesamy-mailmojo run`: order per user, users side by side, one sync for what waits together"
     reads_topic = True
+    warm_up = 0
 
     def width(self, scenario: Scenario) -> int:
         return scenario.concurrency
@@ -58,10 +64,18 @@ class EachEvent(Service):
 class Program:
     """A program of ours around the plainest thing."""
 
-    def __init__(self, name: str, what: str, command: Sequence[str], **traits: bool) -> None:
-        self.name, self.what = name, what
-        self.reads_topic = traits.get("reads_topic", True)
-        self._by_partition = traits.get("by_partition", False)
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        command: Sequence[str],
+        *,
+        reads_topic: bool = True,
+        by_partition: bool = False,
+        warm_up: int = 0,
+    ) -> None:
+        self.name, self.what, self.reads_topic, self.warm_up = name, what, reads_topic, warm_up
+        self._by_partition = by_partition
         self._command = command
 
     def width(self, scenario: Scenario) -> int:
@@ -100,6 +114,7 @@ PARALLEL = Program(
     "Parallel Consumer",
     "Confluent's, Java 17, order by key, threads, java.net.http; the same calls, nothing derived",
     ["java", "-Xmx1g", "-cp", f"{_JARS}/*", str(_JAVA / "Main.java")],
+    warm_up=4_000,  # until its compiler has seen enough
 )
 SERVICE, EACH_EVENT = Service(), EachEvent()
 CONTESTANTS: tuple[Contestant, ...] = (SERVICE, EACH_EVENT, GROUPED, SEQUENTIAL, PARALLEL, BARE)

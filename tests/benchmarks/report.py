@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.fleet import Drain, Sharing
+from tests.benchmarks.memory import Backlog
 from tests.benchmarks.running import Measurement
 from tests.benchmarks.scenarios import Scenario
 
@@ -34,6 +36,10 @@ _HEADER = (
     "redone",
     "lost",
 )
+
+
+Finding: TypeAlias = Drain | Sharing | Backlog
+"""What is not a race: quota use, and memory."""
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -76,17 +82,22 @@ def machine() -> Machine:
     )
 
 
-def as_json(where: Machine, contestants: Iterable[Contestant], results: Sequence[Result]) -> bytes:
+def as_json(
+    where: Machine, contestants: Iterable[Contestant], results: Sequence[Result], findings: Iterable[Finding] = ()
+) -> bytes:
     """Return everything that was measured, with the ideal lines and each run's rate."""
     report = {
         "machine": where,
         "contestants": {contestant.name: contestant.what for contestant in contestants},
         "results": [msgspec.to_builtins(result) | _computed(result) for result in results],
+        "findings": {type(finding).__name__: finding for finding in findings},
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
 
 
-def as_text(where: Machine, contestants: Iterable[Contestant], results: Sequence[Result]) -> str:
+def as_text(
+    where: Machine, contestants: Iterable[Contestant], results: Sequence[Result], findings: Iterable[Finding] = ()
+) -> str:
     """Return the report for people, in Markdown."""
     rows = [_row(result) for result in results]
     scenarios = dict.fromkeys(result.scenario for result in results)
@@ -99,8 +110,16 @@ def as_text(where: Machine, contestants: Iterable[Contestant], results: Sequence
             *(_load(scenario, results) for scenario in scenarios),
             "",
             *_table(rows),
+            "",
+            *(_finding(finding) for finding in findings),
         ]
     )
+
+
+def _finding(finding: Finding) -> str:
+    values = msgspec.structs.asdict(finding).items()
+    shown = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in values)
+    return f"- {type(finding).__name__}: {', '.join(shown).replace('_', ' ')}"
 
 
 def _machine(where: Machine) -> str:

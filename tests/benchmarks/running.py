@@ -59,10 +59,9 @@ async def measure(scenario: Scenario, contestant: Contestant, kafka: KafkaBroker
     await kafka.create_topic(topic, scenario.partitions)
     await kafka.create_topic(f"{topic}.dead-letters")
     async with serve_sandbox(folder) as sandbox:
-        warm_up, measured = scenario.population(width, scenario.users_for(width))
+        warm_up, measured = scenario.population(max(width, contestant.warm_up), scenario.users_for(width))
         sequence = scenario.sequence(measured)
         await sandbox.add((*warm_up, *measured))
-        await sandbox.set_latency(scenario.latency)
         settings = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "KAFKA_TOPIC": topic,
@@ -78,6 +77,7 @@ async def measure(scenario: Scenario, contestant: Contestant, kafka: KafkaBroker
         try:
             # Joining the group, the token, the account fields and the connections are the warm-up's.
             await work.off(warm_up, None, _PATIENCE)
+            await sandbox.set_latency(scenario.latency)
             before, sandbox_before, logged = usage_of(process.pid), usage_of(sandbox.pid), await sandbox.requests()
             meant_at = await work.off(sequence, scenario.pace, _PATIENCE + 10 * scenario.seconds)
             after, sandbox_after = usage_of(process.pid), usage_of(sandbox.pid)

@@ -55,7 +55,11 @@ class SandboxProcess:
 
     async def set_latency(self, seconds: float) -> None:
         """Delay every answer of both APIs from now on."""
-        await self._call("PUT", "/faults", Plan(latency=seconds))
+        await self.set_faults(Plan(latency=seconds))
+
+    async def set_faults(self, plan: Plan) -> None:
+        """Replace everything that goes wrong."""
+        await self._call("PUT", "/faults", plan)
 
     async def requests(self) -> int:
         """Return how many requests there were."""

@@ -86,7 +86,9 @@ class Scenario(Struct, frozen=True, kw_only=True):
 def default() -> list[Scenario]:
     """Return what is measured when nothing is said: what limits at each latency, a hot user, and half load."""
     return [
-        *(Scenario(latency=latency, seconds=5) for latency in (0.1, 0.01, 0)),
+        Scenario(latency=0.1, seconds=8),
+        Scenario(latency=0.01, seconds=4),
+        Scenario(latency=0, seconds=8),
         Scenario(latency=0.01, users=100, events=2_000, zipf=True),
         Scenario(latency=0.01, pace=300, seconds=8),
     ]
