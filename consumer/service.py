@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -16,12 +16,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumer import kafka
-from consumer.clients.build import Clients, open_clients
+from consumer.clients.build import open_clients
 from consumer.clock import suspended_time
 from consumer.failure import Failure
 from consumer.mapping.state import Rules
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
+from consumer.ops.overview import Overview, Parts
+from consumer.ops.recent import Recent, RememberedDeadLetters
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import DeadLetterTopic
@@ -33,14 +35,11 @@ from consumer.stream.record_lookup import RecordLookup
 from consumer.stream.source import Limits, Source, end_task
 from consumer.stream.start_offsets import StartOffsets
 from consumer.stream.user_queues import UserQueues
-from consumer.stream.worker import RetryPolicy, Worker, log_audit
+from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync.breaker import Breaker, FailureStreak, Gatekeeper
 from consumer.sync.syncer import Syncer
 
 _log = structlog.get_logger("service")
-
-_TICK_BOUND: Final = 15.0
-"""Seconds without a turn of the polling task until the process counts as stuck; every call it awaits is shorter."""
 
 
 async def run(settings: Settings) -> int:
@@ -64,32 +63,16 @@ async def run(settings: Settings) -> int:
 
 
 class Service:
-    """The running parts, and what the admin port tells of them."""
+    """The running parts."""
 
-    def __init__(
-        self,
-        source: Source,
-        queues: UserQueues,
-        worker: Worker,
-        *,
-        malformed: MalformedRecords,
-        membership: Membership,
-        committer: Committer,
-        gatekeeper: Gatekeeper,
-        clients: Clients,
-        metrics: Metrics,
-    ) -> None:
-        self.metrics = metrics
+    def __init__(self, parts: Parts, worker: Worker) -> None:
+        self.metrics = parts.metrics
+        self.overview = Overview(parts)
+        """What there is to tell of it."""
         self.admin_port = 0
         """Where the admin port listens; known once the service is open."""
-        self._source = source
-        self._queues = queues
+        self._parts = parts
         self._worker = worker
-        self._malformed = malformed
-        self._membership = membership
-        self._committer = committer
-        self._gatekeeper = gatekeeper
-        self._clients = clients
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set, then finish what is begun, commit and leave the group.
@@ -97,15 +80,17 @@ class Service:
         Raises:
             Failure: Kafka refuses for good.
         """
+        parts = self._parts
         try:
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
-                    tasks.create_task(self._queues.run(self._worker), name="user-queues"),
-                    tasks.create_task(self._malformed.run(), name="malformed"),
-                    *(tasks.create_task(it.run(), name=it.api) for it in self._gatekeeper.breakers.values()),
+                    tasks.create_task(parts.queues.run(self._worker), name="user-queues"),
+                    tasks.create_task(parts.malformed.run(), name="malformed"),
+                    *(tasks.create_task(it.run(), name=it.api) for it in parts.gatekeeper.breakers.values()),
+                    tasks.create_task(self.overview.run(), name="overview"),
                     tasks.create_task(self._stop_when(stopping), name="stop"),
                 ]
-                await tasks.create_task(self._source.run(), name="source")
+                await tasks.create_task(parts.source.run(), name="source")
                 for helper in helpers:
                     helper.cancel()
         except* Failure as failures:
@@ -113,45 +98,9 @@ class Service:
 
     async def _stop_when(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
-        _log.info("service.stopping", users_in_flight=self._queues.in_flight, events_pending=self._queues.pending)
-        self._source.stop()
-
-    # What the admin port asks.
-
-    def alive(self) -> bool:
-        """Return whether the loop and the one task that polls and commits tick."""
-        return asyncio.get_running_loop().time() - self._source.ticked_at < _TICK_BOUND
-
-    def unready(self) -> Mapping[str, str]:
-        """Return why no work is done, by what it waits for."""
-        group = {} if self._source.is_member else {"kafka": "not a member of the consumer group"}
-        return group | self._gatekeeper.reasons()
-
-    def status(self) -> Mapping[str, Any]:
-        """Return the state of the service."""
-        return {
-            "version": version("sesamy-mailmojo"),
-            "ready": not self.unready(),
-            "reasons": self.unready(),
-            "generation": self._membership.generation,
-            "lease_remaining_seconds": round(self._membership.lease_remaining(), 3),
-            "users_in_flight": self._queues.in_flight,
-            "events_pending": self._queues.pending,
-            "oldest_pending_seconds": self._oldest_pending(),
-            "partitions": self._committer.progress(),
-            "account_fields": self._clients.account_fields.state,
-        }
-
-    def refresh(self) -> None:
-        """Bring the gauges that are sampled, not counted, up to date."""
-        self.metrics.users_in_flight.set(self._queues.in_flight)
-        self.metrics.events_pending.set(self._queues.pending + len(self._malformed))
-        self.metrics.oldest_pending.set(self._oldest_pending())
-        self.metrics.lease_remaining.set(self._membership.lease_remaining())
-
-    def _oldest_pending(self) -> float:
-        oldest = self._queues.oldest_arrival()
-        return 0.0 if oldest is None else round(time.monotonic() - oldest, 3)
+        queues = self._parts.queues
+        _log.info("service.stopping", users_in_flight=queues.in_flight, events_pending=queues.pending)
+        self._parts.source.stop()
 
 
 @asynccontextmanager
@@ -176,8 +125,9 @@ async def open_service(
 
         membership = Membership(settings.kafka.session_timeout, suspended_time)
         ledger = Ledger(metrics, time.time)
-        dead_letters = DeadLetterTopic(
-            producer, settings.kafka.dead_letter_topic, metrics=metrics, wall_clock=time.time
+        recent = Recent(time.time)
+        dead_letters = RememberedDeadLetters(
+            DeadLetterTopic(producer, settings.kafka.dead_letter_topic, metrics=metrics, wall_clock=time.time), recent
         )
         malformed = MalformedRecords(dead_letters, ledger)
         queues: UserQueues
@@ -197,7 +147,7 @@ async def open_service(
             linger=settings.sync.linger,
             coalesce=settings.sync.coalesce,
             clock=time.monotonic,
-            wrote=log_audit,
+            wrote=recent.wrote,
         )
         syncer = Syncer(
             clients.sesamy,
@@ -267,19 +217,21 @@ async def open_service(
             metrics=metrics,
             share_changed=clients.set_share,
         )
-        service = Service(
-            source,
-            queues,
-            worker,
+        parts = Parts(
+            settings=settings,
+            source=source,
+            queues=queues,
             malformed=malformed,
             membership=membership,
             committer=committer,
             gatekeeper=gatekeeper,
             clients=clients,
             metrics=metrics,
+            recent=recent,
         )
+        service = Service(parts, worker)
         service.admin_port = await stack.enter_async_context(
-            admin.serve(settings.admin.host, settings.admin.port, service, metrics, service.refresh)
+            admin.serve(settings.admin.host, settings.admin.port, service.overview, metrics)
         )
         yield service
 

@@ -80,7 +80,7 @@ def _introduce(console: "Console", stage: "Stage", running: "Running") -> None:
         ("broker", f"{running.settings.kafka.bootstrap_servers}, {ABOUT}"),
         ("Sesamy", f"{stage.sandbox.sesamy_url}, a fake with {len(stage.world.user_ids())} users"),
         ("Mailmojo", f"{stage.sandbox.mailmojo_url}, a fake with {len(stage.before)} contacts"),
-        ("admin", f"{admin}  /status /metrics /readyz, while this runs"),
+        ("admin", f"{admin}  a page to open in a browser, while this runs; also /status /metrics /readyz"),
     ):
         console.print(f"  [dim]{name:9}[/] {what}", soft_wrap=True)
     console.print(

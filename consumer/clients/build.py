@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.credentials import ClientCredentials, StaticToken
+from consumer.clients.errors import Api
 from consumer.clients.mailmojo import MailmojoClient
-from consumer.clients.quota import QuotaGate
+from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Transport
 from consumer.clients.wire import Wire, open_session
@@ -23,7 +24,7 @@ class Clients:
         sesamy: SesamyClient,
         mailmojo: MailmojoClient,
         account_fields: AccountFields,
-        gates: tuple[QuotaGate, QuotaGate],
+        gates: dict[Api, QuotaGate],
     ) -> None:
         self.sesamy = sesamy
         self.mailmojo = mailmojo
@@ -32,8 +33,12 @@ class Clients:
 
     def set_share(self, fraction: float) -> None:
         """Take this part (0 to 1) of both accounts' quotas from now on."""
-        for gate in self._gates:
+        for gate in self._gates.values():
             gate.set_share(fraction)
+
+    def quotas(self) -> dict[Api, GateState]:
+        """Return by API how its gate stands now."""
+        return {api: gate.state() for api, gate in self._gates.items()}
 
 
 @asynccontextmanager
@@ -66,5 +71,5 @@ async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Cl
             SesamyClient(Transport("sesamy", settings.sesamy.api_url, sesamy_wire, sesamy_gate, credentials)),
             MailmojoClient(mailmojo, settings.mailmojo.list_id),
             AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics),
-            (sesamy_gate, mailmojo_gate),
+            {"sesamy": sesamy_gate, "mailmojo": mailmojo_gate},
         )

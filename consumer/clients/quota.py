@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiolimiter import AsyncLimiter
+from msgspec import Struct
 
 from consumer.clients.errors import Api
 from consumer.ops.metrics import Metrics
@@ -67,6 +68,19 @@ class Permits:
         await self._gate._ready(self)  # noqa: SLF001 - as above
 
 
+class GateState(Struct, frozen=True):
+    """How a gate stands at one moment, for the status page."""
+
+    share: float
+    """The part of the account's quota that is this instance's, 0 to 1."""
+    per_second: float
+    """Requests a second that the share allows."""
+    in_line: int
+    """Callers that wait for a permit."""
+    closed_for: float
+    """Seconds that the API asked to be left alone, from now."""
+
+
 class _Waiter:
     """Somebody in line. `seconds` says in how many seconds it may pass, `take` lets it pass."""
 
@@ -105,6 +119,7 @@ class QuotaGate:
         self._timer: asyncio.TimerHandle | None = None
         self._waited = metrics.rate_limit_wait.labels(api)
         self._share_gauge = metrics.quota_share.labels(api)
+        self._share = 0.0
         self._bucket = self._bucket_for(0.0)
         self.set_share(share)
         if stored_burst:
@@ -145,12 +160,18 @@ class QuotaGate:
         """Return for how many more seconds the gate is closed; 0 when it is open."""
         return max(0.0, self._closed_until - self._loop.time())
 
+    def state(self) -> GateState:
+        """Return how the gate stands now."""
+        in_line = sum(not it.passed.done() for line in (self._turns, self._extras, self._spends) for it in line)
+        return GateState(self._share, self._rate * self._share, in_line, self.closed_for())
+
     def set_share(self, fraction: float) -> None:
         """Take this part (0 to 1) of the account's quota from now on, beginning with an empty bucket.
 
         What another instance sent on this part just before is not known, so no burst is handed over: the sum over
         all instances stays within the account's quota while shares move. Share 0 lets nothing through.
         """
+        self._share = fraction
         self._share_gauge.set(fraction)
         bucket = self._bucket_for(fraction)
         bucket.pour(max(self._bucket.level, bucket.max_rate - self._held))

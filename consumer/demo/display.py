@@ -77,7 +77,7 @@ class Watch:
             self._past.popleft()
         then, done, earlier = self._past[0]
         span = max(now - then, 1e-3)
-        status = service.status()
+        status = service.overview.status()
         lag = {
             sample.labels["partition"]: int(sample.value)
             for family in stage.metrics.consumer_lag.collect()

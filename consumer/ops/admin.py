@@ -1,6 +1,6 @@
-"""The admin port: probes, metrics and status, for Kubernetes, Prometheus and people (`contract.md`)."""
+"""The admin port: probes, metrics, status and a page, for Kubernetes, Prometheus and people (`contract.md`)."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from consumer.failure import Failure
+from consumer.ops.live import Events, Page
 from consumer.ops.metrics import Metrics
 
 _log = structlog.get_logger("admin")
@@ -26,12 +27,16 @@ class Health(Protocol):
     def status(self) -> Mapping[str, Any]:
         """Return the state of the service, without personal data."""
 
+    def history(self) -> Mapping[str, Any]:
+        """Return the last minutes, for charts."""
+
+    def refresh(self) -> None:
+        """Bring the metrics that are sampled, not counted, up to date."""
+
 
 @asynccontextmanager
-async def serve(
-    host: str, port: int, health: Health, metrics: Metrics, refresh: Callable[[], None]
-) -> AsyncIterator[int]:
-    """Serve the admin port and yield its number; `refresh` brings sampled gauges up to date before a scrape.
+async def serve(host: str, port: int, health: Health, metrics: Metrics) -> AsyncIterator[int]:
+    """Serve the admin port and yield its number.
 
     Raises:
         Failure: the port is taken or the host is not ours.
@@ -49,16 +54,20 @@ async def serve(
         return _json(health.status(), 200)
 
     async def exposition(_: web.Request) -> web.Response:
-        refresh()
+        health.refresh()
         return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
+    events = Events(health.status, health.history)
     app = web.Application()
+    app.on_shutdown.append(events.close)
     app.add_routes(
         [
             web.get("/livez", livez),
             web.get("/readyz", readyz),
             web.get("/status", status),
             web.get("/metrics", exposition),
+            web.get("/", Page()),
+            web.get("/events", events),
         ]
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from itertools import chain
 from typing import Final
 
 from aiokafka import ConsumerRecord
@@ -31,6 +32,7 @@ class MalformedRecords:
         self._dead_letters = dead_letters
         self._ledger = ledger
         self._records: deque[_Malformed] = deque()
+        self._batch: list[_Malformed] = []
         self._generation = 0
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -38,7 +40,12 @@ class MalformedRecords:
 
     def __len__(self) -> int:
         """Return how many are not stored yet."""
-        return len(self._records)
+        return len(self._batch) + len(self._records)
+
+    def oldest_arrival(self) -> float | None:
+        """Return when the oldest record that is not stored was read; None without one."""
+        oldest = next(chain(self._batch, self._records), None)
+        return None if oldest is None else oldest.event.arrived_at
 
     def put(self, record: ConsumerRecord[bytes, bytes], event: Waiting, generation: int, error: str) -> None:
         """Take a record that is no event; `error` says why, without its content."""
@@ -52,13 +59,14 @@ class MalformedRecords:
         """Store what arrives, until cancelled."""
         while True:
             await self._arrived.wait()
-            batch = [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]
+            batch = self._batch = [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]
             self._idle.clear()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     stored = [tasks.create_task(self._store(malformed)) for malformed in batch]
             finally:
                 self._idle.set()
+                self._batch = []
             failed = [malformed for malformed, task in zip(batch, stored, strict=True) if not task.result()]
             if failed and failed[0].generation == self._generation:
                 self._records.extendleft(reversed(failed))
@@ -78,6 +86,7 @@ class MalformedRecords:
     def drop(self) -> None:
         """Forget what is not stored: the next owner of its partition reads it again."""
         self._records.clear()
+        self._batch = []
         self._generation = 0
         self.bytes_waiting = 0
 

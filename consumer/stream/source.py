@@ -104,7 +104,7 @@ class Source(ConsumerRebalanceListener):
         self._stopping = False
         self._left = False
         self.is_member = False
-        self.ticked_at = self._now()
+        self._ticked_at = self._polling_since = self._now()
 
     # The listener: signals the owner, and does nothing slow.
 
@@ -143,8 +143,17 @@ class Source(ConsumerRebalanceListener):
         self._stopping = True
         self._notify()
 
+    def stuck_for(self) -> float:
+        """Return for how many seconds the polling or the committing has not moved on; 0 when told to stop.
+
+        With or without a broker a poll ends in a fraction of a second, and all else here in the session time-out.
+        """
+        if self._stopping:
+            return 0.0
+        return self._now() - (min(self._ticked_at, self._polling_since) if self._poll else self._ticked_at)
+
     async def _step(self) -> None:
-        self.ticked_at = self._now()
+        self._ticked_at = self._now()
         self._signal = asyncio.get_running_loop().create_future()
         if self._revocation is not None and not self._revocation.done():
             await self._end_generation(self._revocation)
@@ -157,6 +166,7 @@ class Source(ConsumerRebalanceListener):
             if self._poll is None and self._assignment is None:
                 # No more than there is room for: one fetch can hold thousands of records of each partition.
                 room = max(1, self._limits.max_pending - self._queues.pending - len(self._malformed))
+                self._polling_since = self._now()
                 self._poll = asyncio.create_task(
                     self._consumer.getmany(timeout_ms=int(_POLL * 1000), max_records=min(room, _RECORDS)),
                     name="kafka-poll",

@@ -5,11 +5,14 @@ event first, requests of ours after events; then it flies. A user who lingers or
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from heapq import heappop, heappush
 from itertools import chain, count
 from typing import Protocol
+
+from msgspec import Struct
 
 from consumer.clock import Clock
 from consumer.stream.flight import Again, Flight, Landed, Lease, Phase, UserQueue, Waiting
@@ -27,6 +30,23 @@ class Admission(Protocol):
 
 
 Work = Callable[[Flight], Awaitable[Landed | Again]]
+
+
+class Waits(Struct, frozen=True):
+    """Users with something to do, by what they wait for."""
+
+    lingering: int
+    """For more events, so that one sync answers them all."""
+    retrying: int
+    """For their next attempt."""
+    ready: int
+    """For a slot, or for whatever holds consumption."""
+    starting: int
+    """In flight, for the permits of their first read."""
+    reading: int
+    """In flight, between their first read and their write."""
+    writing: int
+    """In flight, for the answer to their write."""
 
 
 class UserQueues:
@@ -69,6 +89,20 @@ class UserQueues:
         waiting = (queue.waiting[0].arrived_at for queue in self._queues.values() if queue.waiting)
         flying = (flight.events[0].arrived_at for flight in self._flights.values() if flight.events)
         return min(chain(waiting, flying), default=None)
+
+    def waits(self) -> Waits:
+        """Return how many users wait for what. It looks at every waiting user: not for a path that is hot."""
+        delayed = [queue for _, claim, queue in self._delayed if claim == queue.claim]
+        retrying = sum(bool(queue.attempts or queue.refusals) for queue in delayed)
+        phases = Counter(flight.phase for flight in self._flights.values())
+        return Waits(
+            lingering=len(delayed) - retrying,
+            retrying=retrying,
+            ready=sum(claim == queue.claim for _, _, claim, queue in self._ready),
+            starting=phases[Phase.WAITING],
+            reading=phases[Phase.READING],
+            writing=phases[Phase.WRITING],
+        )
 
     def open(self) -> None:
         """Let flights start; a generation begins."""

@@ -1,0 +1,188 @@
+"""What the running service tells: to the probes, to Prometheus and to people. Nothing personal (promise P8)."""
+
+import asyncio
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from consumer.clients.build import Clients
+from consumer.ops.history import INTERVAL, History, totals
+from consumer.ops.metrics import Metrics
+from consumer.ops.recent import Recent
+from consumer.ops.verdict import judge
+from consumer.settings import Settings
+from consumer.stream.committer import Committer
+from consumer.stream.malformed import MalformedRecords
+from consumer.stream.membership import Membership
+from consumer.stream.source import Source
+from consumer.stream.user_queues import UserQueues
+from consumer.sync.breaker import Gatekeeper
+
+_STUCK_AFTER: Final = 15.0
+"""Seconds without a turn of polling and committing until the process counts as stuck; longer where the session is."""
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """The running parts that have something to tell."""
+
+    settings: Settings
+    source: Source
+    queues: UserQueues
+    malformed: MalformedRecords
+    membership: Membership
+    committer: Committer
+    gatekeeper: Gatekeeper
+    clients: Clients
+    metrics: Metrics
+    recent: Recent
+
+
+class Overview:
+    """Answers what the admin port asks. Implements `consumer.ops.admin.Health`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._history = History(parts.metrics, time.monotonic)
+        self._started_at = time.time()
+        self._version = version("sesamy-mailmojo")
+        # Everything that the owner of the consumer awaits ends within the session time-out (`stream/source.py`).
+        self._stuck_after = max(_STUCK_AFTER, parts.settings.kafka.session_timeout)
+
+    async def run(self) -> None:
+        """Sample how fast things go, until cancelled; it costs some microseconds a second."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            self._history.sample()
+
+    def alive(self) -> bool:
+        """Return whether the loop and the one task that polls and commits tick."""
+        return self._parts.source.stuck_for() < self._stuck_after
+
+    def unready(self) -> Mapping[str, str]:
+        """Return why no work is done, by what it waits for."""
+        group = {} if self._parts.source.is_member else {"kafka": "not a member of the consumer group"}
+        return group | self._parts.gatekeeper.reasons()
+
+    def refresh(self) -> None:
+        """Bring the gauges that are sampled, not counted, up to date."""
+        metrics, parts = self._parts.metrics, self._parts
+        metrics.users_in_flight.set(parts.queues.in_flight)
+        metrics.events_pending.set(self._pending())
+        metrics.oldest_pending.set(self._oldest_pending())
+        metrics.lease_remaining.set(parts.membership.lease_remaining())
+
+    def history(self) -> Mapping[str, Any]:
+        """Return the last minutes, for charts."""
+        return self._history.told()
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the state of the service."""
+        parts, metrics, reasons = self._parts, self._parts.metrics, self.unready()
+        lag = totals(metrics.consumer_lag, "partition")
+        status = {
+            "version": self._version,
+            "python": platform.python_version(),
+            "now": time.time(),
+            "started_at": self._started_at,
+            "instance": parts.settings.kafka.client_id,
+            "topic": parts.settings.kafka.topic,
+            "group_id": parts.settings.group_id,
+            "dry_run": parts.settings.sync.dry_run,
+            "concurrency": parts.settings.sync.concurrency,
+            "alive": self.alive(),
+            "ready": not reasons,
+            "reasons": reasons,
+            "generation": parts.membership.generation,
+            "lease_remaining_seconds": round(parts.membership.lease_remaining(), 3),
+            "lease_duration_seconds": round(parts.membership.lease_duration, 3),
+            "users_in_flight": parts.queues.in_flight,
+            "events_pending": self._pending(),
+            "oldest_pending_seconds": self._oldest_pending(),
+            "done_per_second": round(self._history.done_per_second, 2),
+            "lag": lag.total(),
+            "partitions": {
+                partition: progress | {"lag": lag[partition]}
+                for partition, progress in parts.committer.progress().items()
+            },
+            "waits": self._waits(),
+            "apis": self._apis(),
+            "account_fields": parts.clients.account_fields.state,
+            "events": totals(metrics.events, "outcome"),
+            "syncs": totals(metrics.syncs, "outcome"),
+            "dead_letters": totals(metrics.dead_letters, "reason"),
+            "counters": {
+                name: totals(counter).total()
+                for name, counter in (
+                    ("rebalances", metrics.rebalances),
+                    ("commit_failures", metrics.commit_failures),
+                    ("retries", metrics.retries),
+                    ("records_lost", metrics.records_lost),
+                    ("echo_mismatches", metrics.echo_mismatches),
+                    ("contact_conflicts", metrics.contact_conflicts),
+                )
+            },
+            "last_success": next(sample.value for sample in metrics.last_success.collect()[0].samples),
+            "sentinels": {
+                "order_violations": totals(metrics.order_violations).total(),
+                "commit_violations": totals(metrics.commit_violations).total(),
+            },
+            **parts.recent.told(),
+        }
+        return status | {"verdict": asdict(judge(status))}
+
+    def _waits(self) -> dict[str, int]:
+        """Return users by what they wait for, in the order in which they go through it."""
+        waits, in_line = self._parts.queues.waits(), self._parts.clients.quotas()["mailmojo"].in_line
+        before_write = min(waits.reading, in_line)
+        return {
+            "lingering": waits.lingering,
+            "ready": waits.ready,
+            "sesamy_quota": waits.starting,
+            "reading": waits.reading - before_write,
+            "mailmojo_quota": before_write,
+            "writing": waits.writing,
+            "retrying": waits.retrying,
+            "malformed": len(self._parts.malformed),
+        }
+
+    def _apis(self) -> dict[str, dict[str, Any]]:
+        told: dict[str, dict[str, Any]] = {}
+        breakers = self._parts.gatekeeper.breakers
+        answers = self._answers()
+        for api, quota in self._parts.clients.quotas().items():
+            told[api] = {
+                "circuit_open": breakers[api].is_open,
+                "reason": breakers[api].reason,
+                "quota_share": round(quota.share, 4),
+                "allowed_per_second": round(quota.per_second, 4),
+                "used_per_second": round(self._history.calls_per_second(api), 3),
+                "in_line": quota.in_line,
+                "closed_for_seconds": round(quota.closed_for, 1),
+                "answers": answers.get(api, {}),
+            }
+        return told
+
+    def _answers(self) -> dict[str, dict[str, int]]:
+        """Return by API the number of requests that ended well, were throttled, or failed."""
+        found: dict[str, dict[str, int]] = {}
+        for family in self._parts.metrics.api_requests.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    status = sample.labels["status"]
+                    kind = "throttled" if status == "429" else "failed" if status >= "5" or status == "408" else "ok"
+                    kinds = found.setdefault(sample.labels["api"], {"ok": 0, "throttled": 0, "failed": 0})
+                    kinds[kind] += int(sample.value)
+        return found
+
+    def _pending(self) -> int:
+        return self._parts.queues.pending + len(self._parts.malformed)
+
+    def _oldest_pending(self) -> float:
+        arrivals = (self._parts.queues.oldest_arrival(), self._parts.malformed.oldest_arrival())
+        oldest = min((arrived for arrived in arrivals if arrived is not None), default=None)
+        return 0.0 if oldest is None else round(time.monotonic() - oldest, 3)
