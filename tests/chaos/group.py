@@ -51,8 +51,10 @@ class Group:
                 self._all.append(self._running[name])
 
     async def joined(self, *names: str, within: float = 30) -> None:
-        """Wait until each of these (all, without a name) was given partitions, or none of them, by the group."""
+        """Wait until each of these (all, without a name) was given its part by the group, be it nothing."""
         for name in names or self.names:
+            process = self._running[name]
+            await process.admin_port(within)  # says why, when the process ended
             await wait_until(lambda name=name: self.has_joined(name), within, what=f"{name} joins the group")  # type: ignore[misc]
 
     def kill(self, name: str) -> float:
