@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import shutil
 import signal
@@ -29,30 +30,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds: Iterable[int] = args.seed or itertools.count(args.first)
     if args.runs is not None:
         seeds = itertools.islice(seeds, args.runs)
-    with KafkaBroker() as kafka:
-        try:
-            return asyncio.run(_run_all(seeds, args.seconds, kafka))
-        except KeyboardInterrupt:
-            return 130
+    failed: list[int] = []
+    # Being stopped is how it ends, unless it was given an end.
+    with KafkaBroker() as kafka, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_run_all(seeds, args.seconds, kafka, failed))
+    return int(bool(failed))
 
 
-async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker) -> int:
-    loop = asyncio.get_running_loop()
+async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker, failed: list[int]) -> None:
     this = asyncio.current_task()
     assert this is not None
-    loop.add_signal_handler(signal.SIGTERM, this.cancel)
-    failed = 0
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     for seed in seeds:
         folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
         done = await run(draw(seed, seconds, SESSION), kafka, folder)
         sys.stdout.write(line(done) + "\n")
         if done.findings:
-            failed = 1
+            failed.append(seed)
             sys.stdout.write(complaint(done, folder) + "\n")
         else:
             shutil.rmtree(folder)
         sys.stdout.flush()
-    return failed
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+from tests.chaos.running import Run, complaint, line
 from tests.chaos.schedule import (
     INSTANCES,
     THROTTLES,
@@ -38,3 +41,21 @@ def test_over_the_seeds_each_instance_is_struck_in_each_way_and_each_api_throttl
     assert struck == {(kind, name) for kind in (Kill, Freeze, Leave) for name in INSTANCES}
     throttled = {(fault.api, fault.how) for fault in faults if isinstance(fault, Throttle)}
     assert throttled == {(api, how) for api, ways in THROTTLES.items() for how in ways}
+
+
+def test_a_run_that_failed_says_what_it_found_and_how_to_have_it_again() -> None:
+    schedule = draw(7, 30, 6)
+    failed = Run(
+        schedule=schedule,
+        seconds=40,
+        events=1,
+        requests=2,
+        dead_letters=3,
+        drained_after=4,
+        findings=("P3 the contact does not show the last version: …",),
+    )
+    assert line(failed).startswith("seed 7: FAILED")
+    said = complaint(failed, Path("somewhere"))
+    assert "P3" in said
+    assert "python -m tests.chaos --seed 7 --seconds 30\n" in said
+    assert all(str(fault) in said for fault in schedule.faults)
