@@ -1,15 +1,15 @@
 """Logs as events with fields, to stderr: JSON for machines, or columns for people.
 
 Other libraries' records come through the same way, from warnings upwards. No e-mail address passes (promise P8), no
-traceback shows local values, and what a library repeats is not repeated here.
+traceback shows local values, and what is repeated without end is said now and then, with a count.
 """
 
 import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import TextIO
+from collections.abc import Hashable, Mapping
+from typing import Final, TextIO
 
 import orjson
 import structlog
@@ -19,8 +19,11 @@ from consumer.clock import Clock
 from consumer.masking import mask_addresses
 from consumer.settings import LogSettings
 
-_QUIET_SECONDS = 60.0
-_TEMPLATES_KEPT = 1000
+_QUIET_SECONDS: Final = 60.0
+_OF_A_KIND: Final = 20
+"""Warnings and errors of ours of one kind that pass within that time: enough to see what they have in common."""
+
+_KINDS_KEPT: Final = 1000
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -33,6 +36,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
+        QuietRepeats(Repeats(_OF_A_KIND, _QUIET_SECONDS)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         mask,
@@ -84,6 +88,61 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         return json.dumps(event).encode()
 
 
+class Repeats:
+    """Counts what is said over and over: of one kind `most` pass within `seconds`, then silence for as long."""
+
+    def __init__(self, most: int, seconds: float, clock: Clock = time.monotonic) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        self._kinds: dict[Hashable, _Kind] = {}
+
+    def suppressed(self, kind: Hashable) -> int | None:
+        """Return how many of the kind were held back since one passed, or None when this one is held back, too."""
+        now = self._clock()
+        found = self._kinds.get(kind)
+        if found is None:
+            if len(self._kinds) >= _KINDS_KEPT:  # texts pasted together before logging are each a kind of their own
+                self._kinds.clear()
+            found = self._kinds[kind] = _Kind(now)
+        elif now - found.since >= self._seconds:
+            found.since, found.passed = now, 0
+        elif found.passed >= self._most:
+            found.suppressed += 1
+            return None
+        found.passed += 1
+        suppressed, found.suppressed = found.suppressed, 0
+        return suppressed
+
+
+class _Kind:
+    __slots__ = ("passed", "since", "suppressed")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.passed = self.suppressed = 0
+
+
+class QuietRepeats:
+    """Lets of our own warnings and errors so many of a kind through; the next that passes says what was `suppressed`.
+
+    A topic full of nonsense would write a line for each record. What is told at info level is an audit, and complete.
+    """
+
+    def __init__(self, repeats: Repeats) -> None:
+        self._repeats = repeats
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Pass the event on. Raises `DropEvent` for one too many, as structlog wants it."""
+        if event["level"] in {"warning", "error", "critical"} and "logger" not in event:
+            suppressed = self._repeats.suppressed((event["event"], str(event.get("reason", event.get("api", "")))))
+            if suppressed is None:
+                raise structlog.DropEvent
+            if suppressed:
+                event["suppressed"] = suppressed
+        return event
+
+
 class LibraryRecords(logging.Handler):
     """Passes records of the standard library's logging on to structlog, each kind at most once in a while.
 
@@ -93,23 +152,15 @@ class LibraryRecords(logging.Handler):
 
     def __init__(self, *, quiet_seconds: float, clock: Clock = time.monotonic) -> None:
         super().__init__()
-        self._quiet_seconds = quiet_seconds
-        self._clock = clock
-        self._last: dict[tuple[str, str], float] = {}
-        self._suppressed: dict[tuple[str, str], int] = {}
+        self._repeats = Repeats(1, quiet_seconds, clock)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass the record on, or count it."""
-        kind, now = (record.name, str(record.msg)), self._clock()
-        if kind in self._last and now - self._last[kind] < self._quiet_seconds:
-            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
+        suppressed = self._repeats.suppressed((record.name, str(record.msg)))
+        if suppressed is None:
             return
-        if len(self._last) >= _TEMPLATES_KEPT:  # texts pasted together before logging are each a template of their own
-            self._last.clear()
-            self._suppressed.clear()
-        self._last[kind] = now
         fields: dict[str, object] = {"logger": record.name}
-        if suppressed := self._suppressed.pop(kind, 0):
+        if suppressed:
             fields["suppressed"] = suppressed
         if record.exc_info:
             fields["exc_info"] = record.exc_info

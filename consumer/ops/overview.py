@@ -126,7 +126,7 @@ class Overview:
                     ("contact_conflicts", metrics.contact_conflicts),
                 )
             },
-            "last_success": next(sample.value for sample in metrics.last_success.collect()[0].samples),
+            "last_success": totals(metrics.last_success).total(),
             "sentinels": {
                 "order_violations": totals(metrics.order_violations).total(),
                 "commit_violations": totals(metrics.commit_violations).total(),
@@ -174,7 +174,8 @@ class Overview:
             for sample in family.samples:
                 if sample.name.endswith("_total"):
                     status = sample.labels["status"]
-                    kind = "throttled" if status == "429" else "failed" if status >= "5" or status == "408" else "ok"
+                    failed = status in {"401", "403", "408"} or status >= "5"  # `error` among them
+                    kind = "throttled" if status == "429" else "failed" if failed else "ok"
                     kinds = found.setdefault(sample.labels["api"], {"ok": 0, "throttled": 0, "failed": 0})
                     kinds[kind] += int(sample.value)
         return found

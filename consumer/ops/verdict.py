@@ -18,8 +18,8 @@ class Verdict(Struct, frozen=True):
     """What the page says first.
 
     Attributes:
-        state: `good` up to date; `busy` behind and at work; `waiting` doing nothing, which ends by itself or by
-            whoever is named; `bad` a promise broke.
+        state: `good` up to date; `busy` behind and at work; `waiting` for something that takes seconds; `bad` somebody
+            should look: nothing is done because of what is named, or a promise broke.
         headline: a few words.
         detail: one or two sentences: why, and what would help.
     """
@@ -64,8 +64,8 @@ def _held_up(reasons: Mapping[str, str], status: Mapping[str, Any]) -> Verdict:
             "if it lasts, Kafka is out of reach.",
         )
     return Verdict(
-        "waiting",
-        f"Waiting for {' and '.join(_NAMES.get(name, name) for name in reasons)}",
+        "bad",
+        f"Held up, waiting for {' and '.join(_NAMES.get(name, name) for name in reasons)}",
         f"{' '.join(_sentence(text) for text in reasons.values())} {_counted(status['lag'], 'event')} behind; "
         "nothing is lost, work goes on by itself once this is over.",
     )
@@ -79,7 +79,7 @@ def _bottleneck(status: Mapping[str, Any]) -> str:
             return f"{name} asked for a pause of {apis[api]['closed_for_seconds']:.0f} s more."
         if queue and queue >= status["users_in_flight"] / 2:
             return (
-                f"What it waits for is {name}'s quota: {_rate(apis[api]['allowed_per_second'])}. "
+                f"It waits for {name}'s quota, here {_rate(apis[api]['allowed_per_second'])}. "
                 "More instances would not help, a higher quota would."
             )
     if waits["ready"] and status["users_in_flight"] >= status["concurrency"]:

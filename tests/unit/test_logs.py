@@ -3,6 +3,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,34 @@ def test_what_a_library_repeats_is_counted_and_said_once_a_minute(stream: Stream
         ("cannot connect to host", 2),
         ("cannot connect to host", None),
     ]
+
+
+def test_of_our_own_warnings_of_a_kind_some_pass_and_the_rest_is_counted(stream: Stream) -> None:
+    logs.configure(LogSettings(format="json"), stream)
+    log = structlog.get_logger()
+    for number in range(1000):
+        log.warning("dead_letter.stored", reason="malformed", offset=number)
+        log.info("contact.written", offset=number)
+    log.warning("dead_letter.stored", reason="rejected", offset=5)
+    counts = Counter((line["event"], line.get("reason")) for line in json_lines(stream))
+    assert counts[("contact.written", None)] == 1000  # the audit is complete
+    assert counts[("dead_letter.stored", "malformed")] == 20
+    assert counts[("dead_letter.stored", "rejected")] == 1
+
+
+def test_after_the_silence_the_next_one_says_how_many_there_were() -> None:
+    now = 0.0
+    repeats = logs.Repeats(2, 60, clock=lambda: now)
+    assert [repeats.suppressed("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert repeats.suppressed("b") == 0
+    now = 60.0
+    assert [repeats.suppressed("a") for _ in range(3)] == [3, 0, None]
+
+
+def test_kinds_without_end_take_no_memory_without_end() -> None:
+    repeats = logs.Repeats(1, 60, clock=lambda: 0.0)
+    assert all(repeats.suppressed(number) == 0 for number in range(5000))
+    assert len(repeats._kinds) <= 1000
 
 
 def test_a_value_json_does_not_know_becomes_text(stream: Stream) -> None:
