@@ -146,11 +146,13 @@ class Source(ConsumerRebalanceListener):
     def stuck_for(self) -> float:
         """Return for how many seconds the polling or the committing has not moved on; 0 when told to stop.
 
-        With or without a broker a poll ends in a fraction of a second, and all else here in the session time-out.
+        A member's poll ends in a fraction of a second, with or without a broker, and all else here in the session
+        time-out. Without an assignment a poll waits for one, as long as the broker is away.
         """
         if self._stopping:
             return 0.0
-        return self._now() - (min(self._ticked_at, self._polling_since) if self._poll else self._ticked_at)
+        polling = self._poll is not None and self.is_member
+        return self._now() - (min(self._ticked_at, self._polling_since) if polling else self._ticked_at)
 
     async def _step(self) -> None:
         self._ticked_at = self._now()
