@@ -66,8 +66,8 @@ async def serve(host: str, port: int, health: Health, metrics: Metrics) -> Async
             web.get("/readyz", readyz),
             web.get("/status", status),
             web.get("/metrics", exposition),
-            web.get("/", Page()),
-            web.get("/events", events),
+            web.get("/", Page().get),
+            web.get("/events", events.get),
         ]
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

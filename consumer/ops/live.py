@@ -33,7 +33,7 @@ class Page:
         self._body = html.encode()
         self._headers = _HEADERS | {"Content-Security-Policy": content_security_policy(html)}
 
-    async def __call__(self, _: web.Request) -> web.Response:
+    async def get(self, _: web.Request) -> web.Response:
         """Answer with the page."""
         return web.Response(body=self._body, content_type="text/html", charset="utf-8", headers=self._headers)
 
@@ -66,7 +66,7 @@ class Events:
         """End all streams: a page that is open somewhere keeps nothing from stopping."""
         self._closing.set()
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def get(self, request: web.Request) -> web.StreamResponse:
         """Send events until either side ends."""
         if self._viewers >= MOST_VIEWERS or self._closing.is_set():
             return web.Response(status=503, text="too many viewers; ask for /status\n", headers=_HEADERS)
