@@ -64,16 +64,3 @@ async def test_an_offset_waits_for_its_dead_letter_to_be_stored(stage: Stage) ->
     assert (letter.value, headers(letter)["dead-letter-offset"]) == (b"malformed", "0")
     assert stage.requests_since(seen, "get_user") == []  # the commit says what was done above it
     await stop(successor)
-
-
-async def test_a_service_that_waits_for_the_broker_is_alive_however_long(stage: Stage) -> None:
-    service = await stage.service(KAFKA_SESSION_TIMEOUT="6")
-    await service.ready()
-    await asyncio.to_thread(stage.kafka.kill)
-    try:
-        await asyncio.sleep(20)  # the lease is long gone, and a poll waits for the group to take it back
-        assert [(await service.get(path))[0] for path in ("/livez", "/readyz")] == [200, 503]
-    finally:
-        await asyncio.to_thread(stage.kafka.restart)
-    await service.ready()
-    await stop(service)
