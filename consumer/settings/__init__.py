@@ -3,6 +3,7 @@
 from consumer.settings.loading import SettingsError, load
 from consumer.settings.tree import (
     AdminSettings,
+    IngestSettings,
     KafkaSettings,
     LogSettings,
     MailmojoSettings,
@@ -13,6 +14,7 @@ from consumer.settings.tree import (
 
 __all__ = [
     "AdminSettings",
+    "IngestSettings",
     "KafkaSettings",
     "LogSettings",
     "MailmojoSettings",

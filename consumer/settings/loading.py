@@ -12,6 +12,7 @@ from consumer.secret import Secret
 from consumer.settings.tree import (
     SECTIONS,
     AdminSettings,
+    IngestSettings,
     KafkaSettings,
     LogSettings,
     MailmojoSettings,
@@ -46,8 +47,8 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
     Args:
         environ: the environment; an empty value counts as not set.
         config: the TOML file; None takes the one of `SESAMY_MAILMOJO_CONFIG`, if any.
-        needs: the parts (`kafka`, `sesamy`, `mailmojo`) whose required settings must be there. What is given for
-            other parts is checked all the same.
+        needs: the parts (`kafka`, `sesamy`, `mailmojo`, `ingest`) whose required settings must be there. What is given
+            for other parts is checked all the same.
 
     Raises:
         SettingsError: something is missing, unknown or wrong.
@@ -69,6 +70,7 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
         mailmojo=MailmojoSettings(**values["mailmojo"]),
         sync=SyncSettings(**values["sync"]),
         admin=AdminSettings(**values["admin"]),
+        ingest=IngestSettings(**values["ingest"]),
         log=LogSettings(**values["log"]),
     )
     _check_topics(settings.kafka, given)

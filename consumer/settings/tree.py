@@ -198,6 +198,28 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Setting("ADMIN_PORT", parsers.whole(0, 65535), "the port; 0 is any free one, logged")] = 8080
 
 
+class IngestSettings(Struct, frozen=True, kw_only=True):
+    """`ingest.*`: the endpoint that takes webhooks; only `ingest` needs them."""
+
+    host: Annotated[str, Setting("INGEST_HOST", parsers.text, "the address that `ingest` listens on")] = "127.0.0.1"
+    port: Annotated[int, Setting("INGEST_PORT", parsers.whole(0, 65535), "its port; 0 is any free one, logged")] = 8090
+    header: Annotated[
+        str,
+        Setting(
+            "INGEST_HEADER",
+            parsers.matching(r"[A-Za-z0-9-]{1,100}", "a header's name: letters, digits and -"),
+            "the header that carries the webhooks' secret",
+        ),
+    ] = "X-Webhook-Secret"
+    secret: Annotated[
+        Secret, Setting("INGEST_SECRET", Secret, "what that header must hold; for `ingest` alone", required=True)
+    ] = field(default_factory=Secret)
+    # A record must fit into a request to the broker (1 MiB), and later, with more headers, into the dead-letter topic.
+    max_body: Annotated[int, Setting("INGEST_MAX_BODY", parsers.whole(256, 900_000), "bytes of a webhook at most")] = (
+        65_536
+    )
+
+
 class LogSettings(Struct, frozen=True, kw_only=True):
     """`log.*`."""
 
@@ -223,6 +245,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     mailmojo: MailmojoSettings = field(default_factory=MailmojoSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     @property
@@ -272,6 +295,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "mailmojo": MailmojoSettings,
     "sync": SyncSettings,
     "admin": AdminSettings,
+    "ingest": IngestSettings,
     "log": LogSettings,
 }
 

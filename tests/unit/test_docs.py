@@ -28,7 +28,7 @@ def test_the_settings_in_the_readme_are_those_of_the_table() -> None:
 def test_every_setting_test_file_and_command_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     names = {row.setting.env for row in table()}
-    named = set(re.findall(r"\b(?:KAFKA|SESAMY|MAILMOJO|SYNC|ADMIN|LOG)_[A-Z_]+\b", text))
+    named = set(re.findall(r"\b(?:KAFKA|SESAMY|MAILMOJO|SYNC|ADMIN|INGEST|LOG)_[A-Z_]+\b", text))
     assert {name for name in named if name.removesuffix("_FILE") not in names} == set()
     for file, _, test in re.findall(r"`((?:tests|consumer|schemas|deploy|docs)/[\w/.-]+)(::(\w+))?`", text):
         path = ROOT / file

@@ -61,6 +61,11 @@ CONTRACT_DEFAULTS = {
     "sync.shutdown_timeout": 20,
     "admin.host": "127.0.0.1",
     "admin.port": 8080,
+    "ingest.host": "127.0.0.1",
+    "ingest.port": 8090,
+    "ingest.header": "X-Webhook-Secret",
+    "ingest.secret": Secret(),
+    "ingest.max_body": 65_536,
     "log.level": "info",
     "log.format": "json",
 }
