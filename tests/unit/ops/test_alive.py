@@ -34,6 +34,9 @@ class Consumer:
             raise self.fails
         return {}
 
+    def assignment(self) -> set[Any]:
+        return set()
+
     async def stop(self) -> None:
         pass
 
@@ -42,9 +45,16 @@ class Committer:
     def __init__(self) -> None:
         self.hangs = False
 
+    async def note_positions(self) -> None:
+        pass
+
     async def commit_if_due(self) -> None:
         if self.hangs:
             await asyncio.sleep(100_000)
+
+
+class Malformed(list[object]):
+    bytes_waiting = 0
 
 
 class Bench:
@@ -58,7 +68,7 @@ class Bench:
             nothing,
             cast("Any", self.committer),
             queues=nothing,
-            malformed=cast("Any", []),
+            malformed=cast("Any", Malformed()),
             ledger=nothing,
             membership=Membership(SESSION, loop.time),
             topic="t",
@@ -96,6 +106,7 @@ async def test_a_poll_that_never_ends_is_noticed() -> None:
     bench.consumer.hangs = True
     assert await bench.after(SESSION - 2)
     assert not await bench.after(3)
+    assert not running.done()
     bench.source.is_member = False
     running.cancel()
     await asyncio.wait([running])
@@ -119,6 +130,7 @@ async def test_a_commit_that_never_ends_is_noticed() -> None:
     assert await bench.after(10)
     bench.committer.hangs = True
     assert not await bench.after(SESSION + 2)
+    assert not running.done()
     bench.source.is_member = False
     running.cancel()
     await asyncio.wait([running])
