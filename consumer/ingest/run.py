@@ -1,6 +1,7 @@
 """`ingest` put together: the endpoint on its port, probes and metrics on the admin port, until told to stop."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Final
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from consumer.failure import Failure
 from consumer.ingest.endpoint import Endpoint
@@ -101,7 +103,9 @@ async def _listening(
 ) -> AsyncIterator[None]:
     """Serve an application inside the block; at its end, listen no more and give open requests `grace` seconds."""
     event, setting = said
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    server_log = logging.getLogger("ingest.http")
+    server_log.addFilter(_without_quotes)
+    runner = web.AppRunner(app, access_log=None, logger=server_log, shutdown_timeout=grace)
     await runner.setup()
     try:
         try:
@@ -112,6 +116,15 @@ async def _listening(
         yield
     finally:
         await runner.cleanup()
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    """Keep to its kind what aiohttp says of a request it cannot read: it quotes the line, the secret's too (P8)."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args, record.exc_info = "unreadable request: %s", (type(error).__name__,), None
+    return True
 
 
 def _json(body: object, status: int) -> web.Response:

@@ -17,6 +17,7 @@ from tests.waiting import wait_until
 
 SECRET = "open sesame"
 USERS = 40
+HEAD = b"POST /events HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret: %s"
 
 StartService = Callable[..., ServiceProcess]
 NewTopic = Callable[..., Awaitable[str]]
@@ -194,6 +195,33 @@ async def test_a_user_has_one_partition_whichever_producer_follows_the_key_rule(
     assert len(records) == 3 * USERS
     assert len({(record.key, record.partition) for record in records}) == USERS
     assert len({record.partition for record in records}) > 6
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE",
+        HEAD + b"\x01 kari@x.no",
+        b"POST /events HTTP/1.1\r\nHost: x\r\nX-Webhook-Secret : %s",
+        HEAD + b"\r\nContent-Length: kari@x.no",
+        HEAD + b"\r\nTransfer-Encoding: chunked\r\n\r\nkari@x.no",
+        HEAD + b"\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nkari@x.no",
+    ],
+)
+async def test_what_is_hardly_http_is_refused_and_nothing_of_it_is_logged(
+    kafka: KafkaBroker, topic: NewTopic, ingest: Callable[[str], Awaitable[Ingest]], sent: bytes
+) -> None:
+    name = await topic(1)
+    endpoint = await ingest(name)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.split(":")[2].split("/")[0]))
+    writer.write(sent.replace(b"%s", SECRET.encode()) + b"\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    endpoint.process.terminate()
+    assert await endpoint.process.exit_code() == 0
+    assert await kafka.read_all(name) == []
+    for personal in (SECRET, "kari", "Traceback"):
+        assert personal not in endpoint.process.output()
 
 
 @pytest.mark.parametrize(
