@@ -16,7 +16,7 @@ INTERVAL: Final = 1.0
 """Seconds between samples."""
 
 _KEPT: Final = 300
-_WINDOW: Final = 10
+_WINDOW: Final = 5
 """Samples that a rate is taken over."""
 
 
@@ -29,7 +29,7 @@ class _Sample(Struct, frozen=True):
 
 
 class History:
-    """Samples of the counters. Rates are per second, over the last ten seconds or what there is of them."""
+    """Samples of the counters. Rates are per second, over the last five seconds or what there is of them."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics

@@ -4,20 +4,20 @@ from consumer.ops.history import History, totals
 from consumer.ops.metrics import Metrics
 
 
-def test_rates_are_per_second_over_the_last_ten_samples() -> None:
+def test_rates_are_per_second_over_the_last_five_samples() -> None:
     metrics, now = Metrics(), 0.0
     history = History(metrics, lambda: now)
     assert history.done_per_second == 0
     for second in range(1, 31):
         now = float(second)
-        metrics.events.labels("contract.1#update", "synced").inc(2 if second <= 20 else 5)
+        metrics.events.labels("contract.1#update", "synced").inc(2 if second <= 25 else 5)
         metrics.events.labels("none", "skipped_tombstone").inc()
         metrics.api_requests.labels("mailmojo", "get_contact", "200").inc(4)
         history.sample()
     assert history.done_per_second == 6
     assert history.calls_per_second("mailmojo") == 4
     assert history.calls_per_second("sesamy") == 0
-    assert history.told()["done"] == [3] * 20 + [6] * 10
+    assert history.told()["done"] == [3] * 25 + [6] * 5
 
 
 def test_it_keeps_five_minutes() -> None:
