@@ -101,6 +101,15 @@ def producer_arguments(kafka: KafkaSettings) -> dict[str, Any]:
     return {**connection_arguments(kafka), "acks": "all", "enable_idempotence": True}
 
 
+def letter_producer_arguments(kafka: KafkaSettings, seconds: float) -> dict[str, Any]:
+    """Return the arguments of the dead letters' producer, whose sends have failed or not after so many seconds.
+
+    Not idempotent: a record that is refused, as one too large, leaves a gap in an idempotent producer's sequence
+    numbers, and the broker then takes nothing more from it (aiokafka 0.14 starts no new epoch; seen on a broker).
+    """
+    return {**connection_arguments(kafka), "acks": "all", "request_timeout_ms": int(seconds * 1000)}
+
+
 @asynccontextmanager
 async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Enclose the use of an admin client; whatever Kafka refuses inside is a Failure.

@@ -26,7 +26,7 @@ from consumer.ops.overview import Overview, Parts
 from consumer.ops.recent import Recent, RememberedDeadLetters
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
-from consumer.stream.dead_letters import DeadLetterTopic
+from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
 from consumer.stream.intake import Intake
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
@@ -260,7 +260,7 @@ async def _connect(
 ) -> tuple[AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient]:
     """Start the three Kafka clients; none of them can keep the service from ending, whatever the broker does."""
     consumer = AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
-    producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
+    producer = AIOKafkaProducer(**kafka.letter_producer_arguments(settings.kafka, STORE_SECONDS))
     admin_client = AIOKafkaAdminClient(**kafka.connection_arguments(settings.kafka))
     starts_and_stops: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], Coroutine[Any, Any, None]]]] = [
         (consumer.start, consumer.stop),

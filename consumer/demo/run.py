@@ -111,7 +111,7 @@ class Running(Struct, frozen=True):
         """Whether everything was stored, and is committed."""
         if not self.feeder.finished:
             return False
-        progress = self.service.overview.status()["partitions"]
+        progress = self.service.overview.partitions()
         return all(
             progress.get(str(partition), {}).get("committed") == end for partition, end in self.feeder.ends.items()
         )
@@ -152,7 +152,7 @@ async def _play(stage: Stage, running: Running) -> None:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout_at(stage.began + stage.seconds - _CLOSING):
-            while not running.service.overview.status()["ready"]:  # noqa: ASYNC110 - no event says it
+            while running.service.overview.unready():  # noqa: ASYNC110 - no event says it
                 await asyncio.sleep(0.05)
             stage.readiness = await _ask(f"http://127.0.0.1:{running.service.admin_port}/readyz")
             await running.feeder.stream(stage.pace.stream_seconds)

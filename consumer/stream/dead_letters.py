@@ -18,6 +18,9 @@ _log = structlog.get_logger("dead_letters")
 
 Reason = Literal["malformed", "rejected", "exhausted"]
 
+STORE_SECONDS: Final = 4.0
+"""After which the producer gives a send up: a record it still kept would be stored beside its next attempt."""
+
 _STORE_TIMEOUT: Final = 5.0
 """Seconds until storing counts as failed; the offset stays and it is tried again."""
 
@@ -55,7 +58,7 @@ class DeadLetterTopic:
     """Dead letters as records of a topic: key, value and headers as they were, and headers that say why."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, *, metrics: Metrics, wall_clock: Clock) -> None:
-        """Write with a started, idempotent producer."""
+        """Write with a started producer that gives up after `STORE_SECONDS`."""
         self._producer = producer
         self._topic = topic
         self._metrics = metrics

@@ -92,6 +92,19 @@ async def test_a_value_too_large_to_be_produced_again_is_left_out_of_its_dead_le
     await stop(service)
 
 
+async def test_a_dead_letter_topic_that_takes_only_small_records_gets_all_letters(stage: Stage) -> None:
+    letters = f"{stage.topic}.small"
+    await stage.kafka.create_topic(letters, 1, {"max.message.bytes": "2000"})
+    service = await stage.service(KAFKA_DEAD_LETTER_TOPIC=letters)
+    values = [b"small", b"x" * 5000, b"small", b"y" * 5000, b"small"]
+    for value in values:
+        await stage.send(Message(b"k", value))
+        await stage.all_committed()
+    stored = [letter.value or b"" for letter in await stage.kafka.read_all(letters)]
+    assert stored == [value if value == b"small" else b"" for value in values]
+    await stop(service)
+
+
 async def test_a_secret_in_a_file_is_read_again_when_it_is_refused(stage: Stage, tmp_path: Path) -> None:
     users = stage.users(4)
     token, secret = tmp_path / "token", tmp_path / "secret"
