@@ -78,6 +78,8 @@ def consumer_arguments(kafka: KafkaSettings, group_id: str) -> dict[str, Any]:
         # the usual 500 ms, half of the throughput was lost while a group rebalanced every 2 s; now a fifth is.
         "fetch_max_wait_ms": 100,
         "heartbeat_interval_ms": int(heartbeat_interval(kafka) * 1000),
+        # How late new partitions, or a topic made anew, are noticed.
+        "metadata_max_age_ms": 30_000,
     }
 
 

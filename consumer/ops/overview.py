@@ -65,8 +65,8 @@ class Overview:
 
     def unready(self) -> Mapping[str, str]:
         """Return why no work is done, by what it waits for."""
-        group = {} if self._parts.source.is_member else {"kafka": "not a member of the consumer group"}
-        return group | self._parts.gatekeeper.reasons()
+        reason = self._parts.source.unready()
+        return ({} if reason is None else {"kafka": reason}) | self._parts.gatekeeper.reasons()
 
     def refresh(self) -> None:
         """Bring the gauges that are sampled, not counted, up to date."""

@@ -108,8 +108,8 @@ class Committer:
 
     async def commit(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - a shutdown has less time
         """Commit what is done, changed or not, unless this process may not be a member any more."""
-        if not self._membership.may_commit:
-            return
+        if not (self._membership.may_commit and self._consumer.partitions_for_topic(self._topic)):
+            return  # What was done in a topic that is gone must not count for one that is made anew.
         plan = self._ledger.commit_plan(self._positions)
         started_at = self._membership.now()
         self._sent_at = asyncio.get_running_loop().time()

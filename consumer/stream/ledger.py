@@ -34,18 +34,22 @@ class Ledger:
         self._map_bound = offset_map.BOUND
         self._maps: dict[int, tuple[tuple[int, int], str]] = {}
 
-    def begin(self, generation: int, starts: Mapping[int, tuple[int, str]]) -> None:
+    def begin(self, generation: int, starts: Mapping[int, tuple[int, str | None]]) -> None:
         """Open the books for a generation.
 
         Args:
             generation: whatever is done in another one is not booked.
-            starts: by partition, where it starts and the metadata of the commit found there.
+            starts: by partition, where it starts and the metadata of the commit found there; None without a commit:
+                then nothing that was done before counts, as the log may be a new one.
         """
         earlier = self._partitions
         self._generation = generation
         self._partitions = {}
         self._maps = {}
         for partition, (offset, metadata) in starts.items():
+            if metadata is None:
+                self._partitions[partition] = PartitionOffsets(offset)
+                continue
             try:
                 done = offset_map.decode(metadata, offset)
             except UnreadableMap as error:

@@ -143,6 +143,14 @@ class Source(ConsumerRebalanceListener):
         self._stopping = True
         self._notify()
 
+    def unready(self) -> str | None:
+        """Return why no records come, or None: a member may well have no partition, but not a topic without any."""
+        if not self.is_member:
+            return "not a member of the consumer group"
+        if not self._consumer.partitions_for_topic(self._topic):
+            return f"topic {self._topic} (KAFKA_TOPIC) does not exist any more; create it"
+        return None
+
     def stuck_for(self) -> float:
         """Return for how many seconds the polling or the committing has not moved on; 0 when told to stop.
 

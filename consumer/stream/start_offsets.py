@@ -29,13 +29,13 @@ class Start(Struct, frozen=True):
 
     Attributes:
         offset: the first offset to read.
-        metadata: the metadata of the commit at that very offset, else "".
+        metadata: the metadata of the commit at that very offset, or None where it is no commit's.
         end: the end of the partition when it was assigned.
         lost: how many records were removed from the log before they were read.
     """
 
     offset: int
-    metadata: str
+    metadata: str | None
     end: int
     lost: int = 0
 
@@ -52,12 +52,12 @@ def decide(commit: Committed | None, *, first: int, end: int, group_is_new: bool
         reset: where a new group starts.
     """
     if commit is None:
-        return Start(end if group_is_new and reset == "latest" else first, "", end)
+        return Start(end if group_is_new and reset == "latest" else first, None, end)
     if commit.offset < first:
-        return Start(first, "", end, lost=first - commit.offset)
+        return Start(first, None, end, lost=first - commit.offset)
     if commit.offset > end:
         # The log is shorter than what was committed: the topic was made anew, so nothing of it was read.
-        return Start(first, "", end)
+        return Start(first, None, end)
     return Start(commit.offset, commit.metadata or "", end)
 
 

@@ -114,3 +114,28 @@ async def test_with_an_api_down_only_so_many_events_are_held_and_all_are_done_af
     assert await service.metric("events_pending") == 0
     await stage.assert_sentinels(service)
     await stop(service)
+
+
+async def test_a_topic_that_is_deleted_is_waited_for_and_read_when_it_is_made_anew(stage: Stage) -> None:
+    users = stage.users(12)
+    service = await stage.service()
+    await stage.send(*(event(user_id) for user_id in users[:6]))
+    await stage.all_committed()
+    await stage.kafka.delete_topic(stage.topic)
+
+    async def missed() -> bool:
+        status, said = await service.get("/readyz")
+        return status == 503 and stage.topic in said
+
+    await wait_until(missed, what="/readyz misses the topic")
+
+    async def released() -> bool:
+        return await service.metric("assigned_partitions") == 0
+
+    await wait_until(released, what="nothing is assigned")
+    assert (await service.get("/livez"))[0] == 200
+    await stage.kafka.create_topic(stage.topic, 4)
+    await stage.send(*(event(user_id) for user_id in users[6:]))
+    await wait_until(lambda: not stage.stale(users), within=60, what="the new topic's events are synced")
+    await stage.all_committed()
+    await stop(service)

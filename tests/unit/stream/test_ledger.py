@@ -141,3 +141,11 @@ def test_a_redelivered_lower_offset_is_no_violation(books: Books) -> None:
     assert books.read(10) == [True]
     books.finish(10, generation=2)
     assert books.metric("commit_violations_total") == 0
+
+
+def test_a_log_without_a_commit_may_be_a_new_one_so_nothing_done_before_counts(books: Books) -> None:
+    books.read(10, 11)
+    books.finish(11)
+    books.begin(2, {0: (10, None)})
+
+    assert books.read(10, 11) == [True, True]

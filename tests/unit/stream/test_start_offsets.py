@@ -18,7 +18,7 @@ from consumer.stream.start_offsets import LogEndBehind, Reset, Start, StartOffse
     ],
 )
 def test_without_a_commit(reset: Reset, new: bool, offset: int) -> None:
-    assert decide(None, first=5, end=90, group_is_new=new, reset=reset) == Start(offset, "", 90)
+    assert decide(None, first=5, end=90, group_is_new=new, reset=reset) == Start(offset, None, 90)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ def test_without_a_commit(reset: Reset, new: bool, offset: int) -> None:
         (5, Start(5, "map", 90)),
         (60, Start(60, "map", 90)),
         (90, Start(90, "map", 90)),
-        (2, Start(5, "", 90, lost=3)),
-        (91, Start(5, "", 90)),
+        (2, Start(5, None, 90, lost=3)),
+        (91, Start(5, None, 90)),
     ],
 )
 @pytest.mark.parametrize("reset", ["earliest", "latest"])
@@ -60,7 +60,7 @@ def starts_of(log: Log, committed: int, now: list[float], metrics: Metrics) -> S
 
 async def test_records_lost_are_counted() -> None:
     metrics = Metrics()
-    assert await starts_of(Log(10, 90), 4, [0.0], metrics).find([0]) == {0: Start(10, "", 90, lost=6)}
+    assert await starts_of(Log(10, 90), 4, [0.0], metrics).find([0]) == {0: Start(10, None, 90, lost=6)}
     assert metrics.registry.get_sample_value("sesamy_mailmojo_records_lost_total") == 6
 
 
@@ -76,4 +76,4 @@ async def test_a_log_that_ends_below_the_commit_is_believed_only_when_that_lasts
         with pytest.raises(LogEndBehind):
             await starts.find([0])
     now[0] = 206.0
-    assert await starts.find([0]) == {0: Start(0, "", 50)}
+    assert await starts.find([0]) == {0: Start(0, None, 50)}
