@@ -108,8 +108,10 @@ def letter_producer_arguments(kafka: KafkaSettings, seconds: float) -> dict[str,
 
     Not idempotent: a record that is refused, as one too large, leaves a gap in an idempotent producer's sequence
     numbers, and the broker then takes nothing more from it (aiokafka 0.14 starts no new epoch; seen on a broker).
+    And each record goes in a batch of its own, since the broker refuses a batch as a whole.
     """
-    return {**connection_arguments(kafka), "acks": "all", "request_timeout_ms": int(seconds * 1000)}
+    own_batch = {"max_batch_size": 1, "linger_ms": 0}
+    return {**connection_arguments(kafka), **own_batch, "acks": "all", "request_timeout_ms": int(seconds * 1000)}
 
 
 @asynccontextmanager

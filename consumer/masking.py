@@ -1,19 +1,47 @@
-"""Keeps personal data out of logs, metrics, pages, dead-letter headers and exception texts (promise P8)."""
+"""Keeps personal data and secrets out of logs, metrics, pages, dead-letter headers and exception texts (promise P8)."""
 
 import re
 
-_ADDRESS = re.compile(r"[^\s\"'<>(){}\[\],;:=/?&]+(?:@|%40)[^\s\"'<>(){}\[\],;:/?&]+", re.IGNORECASE)
+_secrets: dict[str, None] = {}
+"""Every secret this process has held: an API may repeat in an error what it was sent."""
+
+_SHORTEST = 8
+"""Characters of a secret that is masked wherever it stands; a shorter one would tear words apart."""
+
+_MOST_SECRETS = 100
+"""The latest are kept: tokens are renewed for as long as the process runs."""
+
+_ADDRESS = re.compile(
+    r"\"[^\"]*\"@[^\s\"'<>(){}\[\],;:/?&]+|[^\s\"'<>(){}\[\],;:=/?&]+(?:@|%40)[^\s\"'<>(){}\[\],;:/?&]+", re.IGNORECASE
+)
 
 
 def mask_address(address: str) -> str:
     """Return the address with just enough left to recognise it: `a***@x.no`."""
-    local, domain = re.split("@|%40", address, maxsplit=1)
+    local, domain = re.split("@|%40", address.removeprefix('"'), maxsplit=1)
     return f"{local[:1]}***@{domain}"
 
 
 def mask_addresses(text: str) -> str:
-    """Return the text with every e-mail address in it masked, percent-encoded ones included."""
-    return _ADDRESS.sub(lambda match: mask_address(match.group()), text)
+    """Return the text with every e-mail address in it masked, percent-encoded ones included, and every secret."""
+    return _ADDRESS.sub(lambda match: mask_address(match.group()), mask_secrets(text))
+
+
+def mask_secrets(text: str) -> str:
+    """Return the text with every secret this process holds masked."""
+    for secret in _secrets:
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
+
+def remember_secret(value: str) -> None:
+    """Have the value masked from now on."""
+    if len(value) >= _SHORTEST:
+        _secrets.pop(value, None)
+        _secrets[value] = None
+        if len(_secrets) > _MOST_SECRETS:
+            del _secrets[next(iter(_secrets))]
 
 
 def contains_address(text: str) -> bool:

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from consumer.masking import remember_secret
+
 
 class Secret:
     """A setting whose value must never reach a log, a page or an exception text.
@@ -20,6 +22,7 @@ class Secret:
         """
         self._path = path
         self.value = value if path is None else _read(path)
+        remember_secret(self.value)
 
     async def reload(self) -> bool:
         """Read the file again, if there is one, and return whether the value changed.
@@ -33,6 +36,7 @@ class Secret:
         except (OSError, UnicodeDecodeError):
             return False
         changed, self.value = value != self.value, value
+        remember_secret(value)
         return changed
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ from consumer.stream.source import Limits, Source, end_task
 from consumer.stream.start_offsets import StartOffsets
 from consumer.stream.user_queues import UserQueues
 from consumer.stream.worker import RetryPolicy, Worker
-from consumer.sync.breaker import Breaker, FailureStreak, Gatekeeper
+from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
 from consumer.sync.syncer import Syncer
 
 _log = structlog.get_logger("service")
@@ -138,7 +138,7 @@ async def open_service(
         gatekeeper = Gatekeeper(
             Breaker("sesamy", clients.sesamy.probe, metrics=metrics, changed=wake, rng=rng),
             Breaker("mailmojo", clients.mailmojo.probe, metrics=metrics, changed=wake, rng=rng),
-            FailureStreak(time.monotonic, wake),
+            RejectionStreak(time.monotonic, wake),
         )
         queues = UserQueues(
             membership,

@@ -13,6 +13,7 @@ from consumer.clients.single_flight import SingleFlight
 from consumer.clients.verdicts import error_for, seconds_to_wait
 from consumer.clients.wire import Wire
 from consumer.clock import Clock, suspended_time
+from consumer.masking import remember_secret
 from consumer.secret import Secret
 from schemas.sesamy import Token
 
@@ -95,6 +96,7 @@ class ClientCredentials:
             if not await self._client_secret.reload():
                 raise
             token = await self._ask()
+        remember_secret(token.access_token)
         self._header = f"Bearer {token.access_token}"
         self._expires = self._clock() + token.expires_in - min(_MARGIN, token.expires_in / 10)
 

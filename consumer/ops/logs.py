@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from consumer.clock import Clock
-from consumer.masking import mask_addresses
+from consumer.masking import mask_addresses, mask_secrets
 from consumer.settings import LogSettings
 
 _QUIET_SECONDS: Final = 60.0
@@ -71,7 +71,7 @@ def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 def _masked(value: object) -> object:
     if isinstance(value, str):
-        return mask_addresses(value) if "@" in value or "%40" in value else value
+        return mask_addresses(value) if "@" in value or "%40" in value else mask_secrets(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):

@@ -11,7 +11,7 @@ _FRESH: Final = 15.0
 """Seconds since the oldest waiting event was read, within which nobody calls the service behind."""
 
 _FEW: Final = 50
-_NAMES: Final = {"sesamy": "Sesamy", "mailmojo": "Mailmojo", "kafka": "Kafka", "failures": "better answers"}
+_NAMES: Final = {"sesamy": "Sesamy", "mailmojo": "Mailmojo", "kafka": "Kafka", "rejections": "better answers"}
 
 
 class Verdict(Struct, frozen=True):

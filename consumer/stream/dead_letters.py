@@ -77,17 +77,24 @@ class DeadLetterTopic:
             "at": at,
         }
         original = [(name, value) for name, value in letter.headers if not name.startswith(_PREFIX)]
-        headers = original + [(_PREFIX + name, value.encode()) for name, value in marks.items()]
-        cut = (f"{_PREFIX}truncated", b"true")
+        headers = [(_PREFIX + name, value.encode()) for name, value in marks.items()]
+        cut = [*headers, (f"{_PREFIX}truncated", b"true")]
+        forms = [
+            (letter.key, letter.value, [*original, *headers]),
+            (letter.key, None, [*original, *cut]),
+            # Nothing is too large to be told of: where even key and headers are, what is left says where it lies.
+            # (aiokafka takes no record without both key and value.)
+            (None, b"", cut),
+        ]
         try:
             async with asyncio.timeout(_STORE_TIMEOUT):
-                if letter.truncated:
-                    await self._send(letter.key, None, [*headers, cut])
-                else:
+                for form in forms[letter.truncated :]:
                     try:
-                        await self._send(letter.key, letter.value, headers)
+                        await self._send(*form)
+                        break
                     except (MessageSizeTooLargeError, RecordTooLargeError):
-                        await self._send(letter.key, None, [*headers, cut])
+                        if form is forms[-1]:
+                            raise
         except (KafkaError, TimeoutError) as failure:
             _log.error("dead_letter.not_stored", topic=self._topic, reason=reason, error=repr(failure))
             raise DeadLetterError(f"cannot write to {self._topic}") from failure

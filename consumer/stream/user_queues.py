@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import chain, count
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Admission(Protocol):
 
     def admits(self) -> bool:
         """Return whether one more sync may start now."""
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a start that was admitted is a trial."""
 
     def wait(self) -> float | None:
         """Return after how many seconds to ask again, or None to wait for a wake-up."""
@@ -211,7 +215,7 @@ class UserQueues:
                 continue
             if not self._admission.admits():
                 return self._admission.wait()
-            heappop(self._ready)
+            queue = self._pop_ready()
             queue.claim = 0
             flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote)
             self._flights[queue.user_id] = flight
@@ -219,6 +223,25 @@ class UserQueues:
             # Not in the task: one that is cancelled before its first step runs nothing of its own.
             flight.task.add_done_callback(partial(self._land, flight))
         return max(0.0, self._delayed[0][0] - now) if self._delayed else None
+
+    def _pop_ready(self) -> UserQueue:
+        """Take the first in line; for a trial the first who did not fail yet, or those who do would fail it again."""
+        first = heappop(self._ready)
+        if not (self._admission.on_trial and (first[3].attempts or first[3].refusals)):
+            return first[3]
+        fresh = [
+            entry
+            for entry in self._ready
+            if entry[2] == entry[3].claim
+            and not (entry[3].attempts or entry[3].refusals)
+            and entry[3].user_id not in self._flights
+        ]
+        chosen = min(fresh, default=first)
+        if chosen is not first:
+            self._ready.remove(chosen)
+            self._ready.append(first)
+            heapify(self._ready)
+        return chosen[3]
 
     async def _fly(self, flight: Flight, work: Work) -> None:
         flight.verdict = await work(flight)

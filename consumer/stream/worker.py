@@ -114,7 +114,7 @@ class Worker:
         if outcome.sync_outcome != "skipped":
             self._gatekeeper.breakers["mailmojo"].succeeded()
         if outcome in {Outcome.CREATED, Outcome.UPDATED}:
-            self._gatekeeper.failures.accepted()
+            self._gatekeeper.rejections.accepted()
         _take_events(flight)
         self._book(flight, outcome.event_outcome)
 
@@ -125,6 +125,8 @@ class Worker:
         if flight.queue.refusals == 1:
             self._metrics.retries.inc()
             return Again(0)
+        if not self._gatekeeper.rejections.rejected(flight.user_id, error):
+            return self._later(flight.queue.refusals)
         return await self._give_up(flight, "rejected", error, flight.queue.refusals)
 
     async def _failed(self, flight: Flight, error: Exception, *, counts: bool) -> Landed | Again:
@@ -141,8 +143,6 @@ class Worker:
 
     async def _give_up(self, flight: Flight, reason: Reason, error: Exception, attempts: int) -> Landed | Again:
         """Dead-letter the newest event; the others were answered by the same failing sync."""
-        if not self._gatekeeper.failures.failed(flight.user_id, error):
-            return self._later(attempts)
         _take_events(flight)
         try:
             letter = await self._read_letter(flight.events[-1])

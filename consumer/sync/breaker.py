@@ -27,9 +27,9 @@ _PROBE_PATIENCE: Final = 5.0
 """Seconds for a probe while open: the end of a silence is noticed this soon, too, whatever a call's time-out is."""
 
 _STREAK: Final = 10
-"""Different users failing for good in a row, with no accepted write between: that is not about the users."""
+"""Different users refused in a row, with no accepted write between: that is not about the users."""
 
-_TRIAL_INTERVAL: Final = 15.0
+_TRIAL_INTERVAL: Final = 5.0
 """Seconds between the single users that are let through while a streak holds consumption."""
 
 
@@ -127,12 +127,8 @@ class Breaker:
         _log.info("circuit.closed", api=self.api)
 
 
-class FailureStreak:
-    """Holds consumption after ten final failures in a row of different users with no accepted write between.
-
-    `contract.md` asks for it for `rejected`. It holds for `exhausted` as well: where the probes are answered and yet
-    every sync fails, as in an outage of one endpoint, it is not the events' fault either.
-    """
+class RejectionStreak:
+    """Holds consumption after ten `rejected` in a row of different users with no accepted write between."""
 
     def __init__(self, clock: Clock, changed: Callable[[], None]) -> None:
         self._users: set[str] = set()
@@ -151,22 +147,22 @@ class FailureStreak:
         """Why consumption waits, for `/readyz`."""
         if not self.is_open:
             return None
-        return f"{_STREAK} users failed for good in a row, so it is not about the users; the last: {self._error}"
+        return f"{_STREAK} users were refused in a row, so it is not about the users; the last: {self._error}"
 
     def accepted(self) -> None:
         """Note an accepted write: what is refused is refused for itself."""
         was_open = self.is_open
         self._users.clear()
         if was_open:
-            _log.info("failures.ended")
+            _log.info("rejections.ended")
             self._changed()
 
-    def failed(self, user_id: str, error: Exception) -> bool:
-        """Note a failure that is to be final, and return whether it may be dead-lettered."""
+    def rejected(self, user_id: str, error: Exception) -> bool:
+        """Note a final refusal, and return whether it may be dead-lettered."""
         self._users.add(user_id)
         self._error = str(error)
         if self.is_open:
-            _log.error("failures.in_a_row", reason=self.reason)
+            _log.error("rejections.in_a_row", reason=self.reason)
             self._next_trial = self._clock() + _TRIAL_INTERVAL
             self._changed()
         return not self.is_open
@@ -188,22 +184,27 @@ class FailureStreak:
 class Gatekeeper:
     """Whether syncs may start, and if not, why: the breakers of both APIs and the streak of refusals."""
 
-    def __init__(self, sesamy: Breaker, mailmojo: Breaker, failures: FailureStreak) -> None:
+    def __init__(self, sesamy: Breaker, mailmojo: Breaker, rejections: RejectionStreak) -> None:
         self.breakers: dict[Api, Breaker] = {"sesamy": sesamy, "mailmojo": mailmojo}
-        self.failures = failures
+        self.rejections = rejections
 
     def admits(self) -> bool:
         """Return whether one more sync may start now."""
-        return not any(breaker.is_open for breaker in self.breakers.values()) and self.failures.admits()
+        return not any(breaker.is_open for breaker in self.breakers.values()) and self.rejections.admits()
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a sync that may start is a trial: best of a user who did not fail yet."""
+        return self.rejections.is_open
 
     def wait(self) -> float | None:
         """Return in how many seconds to ask `admits` again though nothing changed; None when only a change helps."""
-        return self.failures.next_trial_in()
+        return self.rejections.next_trial_in()
 
     def reasons(self) -> dict[str, str]:
         """Return why consumption waits, by what it waits for; empty when it does not."""
         held = {api: breaker.reason for api, breaker in self.breakers.items() if breaker.reason}
-        return held | ({"failures": self.failures.reason} if self.failures.reason else {})
+        return held | ({"rejections": self.rejections.reason} if self.rejections.reason else {})
 
 
 def way_out(failure: ApiError) -> str:

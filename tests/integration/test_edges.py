@@ -102,6 +102,12 @@ async def test_a_dead_letter_topic_that_takes_only_small_records_gets_all_letter
         await stage.all_committed()
     stored = [letter.value or b"" for letter in await stage.kafka.read_all(letters)]
     assert stored == [value if value == b"small" else b"" for value in values]
+    huge_header = Message(b"k", b"small", (("h", b"z" * 5000),))
+    await stage.send(*(Message(b"k", value) for value in values), huge_header)
+    await stage.all_committed()
+    more = (await stage.kafka.read_all(letters))[len(values) :]
+    assert sorted(letter.value or b"" for letter in more) == [b"", b"", b"", b"small", b"small", b"small"]
+    assert [letter.key for letter in more].count(None) == 1
     await stop(service)
 
 

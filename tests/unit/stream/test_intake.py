@@ -35,6 +35,8 @@ class Bench:
     def may_work(self, generation: int) -> bool:
         return True
 
+    on_trial = False
+
     def admits(self) -> bool:
         return True
 

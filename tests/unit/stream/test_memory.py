@@ -25,6 +25,8 @@ class Closed:
     def may_work(self, generation: int) -> bool:
         return False
 
+    on_trial = False
+
     def admits(self) -> bool:
         return False
 

@@ -30,6 +30,7 @@ class FakeAdmission:
     open = True
     asked = 0
     again_in: float | None = None
+    on_trial = False
 
     def admits(self) -> bool:
         self.asked += 1
@@ -221,6 +222,28 @@ async def test_an_admission_that_names_a_time_is_asked_again_then() -> None:
         await asyncio.sleep(60)
 
     assert bench.flown == [(17.0, "a", [0])]
+
+
+@in_virtual_time
+async def test_a_trial_is_of_a_user_who_did_not_fail_yet() -> None:
+    bench = Bench(concurrency=1)
+
+    async def refuse(flight: Flight) -> None:
+        flight.queue.refusals += flight.user_id == "refused"
+
+    bench.sync = refuse
+    bench.verdicts = [Again(5), Landed(), Landed()]
+    async with bench.running():
+        bench.put("refused")
+        await asyncio.sleep(LINGER + 1)
+        bench.admission.open, bench.admission.on_trial = False, True
+        bench.put("fresh")
+        await asyncio.sleep(30)
+        bench.admission.open = True
+        bench.queues.wake()
+        await asyncio.sleep(1)
+
+    assert [user for _, user, _ in bench.flown] == ["refused", "fresh", "refused"]
 
 
 @in_virtual_time

@@ -102,6 +102,8 @@ class Model:
     def may_work(self, generation: int) -> bool:
         return generation == self.generation
 
+    on_trial = False
+
     def admits(self) -> bool:
         return self.admitting
 

@@ -13,7 +13,7 @@ from consumer.stream.flight import Again, Flight, Landed, UserQueue, Waiting
 from consumer.stream.ledger import Ledger
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync import flight as protocol
-from consumer.sync.breaker import Breaker, FailureStreak, Gatekeeper
+from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
 from consumer.sync.flight import LeaseLost
 from consumer.sync.outcome import Outcome
 from tests.unit.stream.in_virtual_time import in_virtual_time
@@ -39,7 +39,7 @@ class Bench:
         self.letters: list[tuple[int, Reason, str, int]] = []
         self.letters_fail = False
         self.probe_fails: dict[Api, Exception] = {}
-        self.streak = FailureStreak(lambda: 0.0, lambda: None)
+        self.streak = RejectionStreak(lambda: 0.0, lambda: None)
         self.gatekeeper = Gatekeeper(self.breaker("sesamy"), self.breaker("mailmojo"), self.streak)
         self.worker = Worker(
             self,  # type: ignore[arg-type] # it plays the syncer
@@ -179,7 +179,7 @@ async def test_refused_again_after_a_fresh_read_is_a_dead_letter() -> None:
 async def test_when_users_are_refused_in_a_row_the_one_that_shows_it_is_kept() -> None:
     bench = Bench()
     for user in range(9):
-        bench.streak.failed(f"email|other-{user}", REFUSED)
+        bench.streak.rejected(f"email|other-{user}", REFUSED)
 
     assert is_again((await bench.fly(REFUSED, REFUSED))[1], 60)
     assert bench.letters == []

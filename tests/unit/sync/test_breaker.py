@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clients.errors import Api, ApiError, Rejected, Throttled, Unauthorized, Unavailable, UnknownList
 from consumer.ops.metrics import Metrics
-from consumer.sync.breaker import Breaker, FailureStreak, Gatekeeper, way_out
+from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak, way_out
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 DOWN = Unavailable("mailmojo", "get_contact", 503)
@@ -227,7 +227,7 @@ def test_a_reason_names_the_setting(failure: ApiError, setting: str) -> None:
     assert way_out(failure).endswith(setting)
 
 
-class Streak(FailureStreak):
+class Streak(RejectionStreak):
     def __init__(self) -> None:
         self.time = 0.0
         self.turns = 0
@@ -237,7 +237,9 @@ class Streak(FailureStreak):
         self.turns += 1
 
     def refuse(self, *users: object) -> list[bool]:
-        return [self.failed(f"user-{user}", Rejected("mailmojo", "patch_contact", 400, "bad field")) for user in users]
+        return [
+            self.rejected(f"user-{user}", Rejected("mailmojo", "patch_contact", 400, "bad field")) for user in users
+        ]
 
 
 def test_ten_different_users_refused_in_a_row_hold_consumption() -> None:
@@ -271,11 +273,11 @@ def test_while_it_holds_one_user_is_tried_at_a_time() -> None:
     streak.refuse(*range(10))
 
     assert not streak.admits()
-    assert streak.next_trial_in() == 15
-    streak.time = 15
+    assert streak.next_trial_in() == 5
+    streak.time = 5
     assert [streak.admits(), streak.admits()] == [True, False]
     assert streak.refuse("trial") == [False]
-    streak.time += 14.9
+    streak.time += 4.9
     assert not streak.admits()
     streak.time += 0.2
     assert streak.admits()
@@ -305,7 +307,7 @@ async def test_the_gatekeeper_admits_nobody_while_anything_is_open_and_says_why(
     sesamy.fails_with = Unauthorized("sesamy", "users", 401)
     await sesamy.fail()
     assert not gatekeeper.admits()
-    assert set(gatekeeper.reasons()) == {"sesamy", "failures"}
+    assert set(gatekeeper.reasons()) == {"sesamy", "rejections"}
 
     sesamy.fails_with = None
     async with sesamy.running():
