@@ -70,7 +70,9 @@ def test_its_health_is_what_livez_says(status: int, healthy: bool) -> None:
 
 
 def test_its_wheel_is_made_as_make_makes_it() -> None:
-    printed = subprocess.run(["make", "-n", "wheel"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "-n", "--no-print-directory", "wheel"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     ours = _command(_all("RUN")[0])
     flags = {"--disable-pip-version-check", "--no-cache-dir", "--quiet"}
     theirs = printed.splitlines()[-1].split()
