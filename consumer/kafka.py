@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -21,11 +22,13 @@ from aiokafka.errors import (
     NodeNotReadyError,
     NotCoordinatorForGroupError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
+from consumer import kafka_tls
 from consumer.failure import Failure
 from consumer.settings import KafkaSettings
 
@@ -34,6 +37,11 @@ T = TypeVar("T")
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 8.0
 _GROUP_ID_NOT_FOUND = 69
+_NOT_PERMITTED: Mapping[type[BaseException], str] = {
+    TopicAuthorizationFailedError: "use the topic",
+    GroupAuthorizationFailedError: "use the group",
+    ClusterAuthorizationFailedError: "write",  # what an idempotent producer is told who may write to no topic
+}
 
 
 class Committed(Struct, frozen=True):
@@ -55,7 +63,7 @@ def connection_arguments(kafka: KafkaSettings) -> dict[str, Any]:
         "security_protocol": kafka.security_protocol,
     }
     if kafka.security_protocol.endswith("SSL"):
-        arguments["ssl_context"] = _ssl_context(kafka)
+        arguments["ssl_context"] = kafka_tls.client_context(kafka)
     if kafka.security_protocol.startswith("SASL_"):
         arguments["sasl_mechanism"] = kafka.sasl_mechanism
         arguments["sasl_plain_username"] = kafka.sasl_username
@@ -207,29 +215,68 @@ async def _at_coordinator(call: Callable[[], Awaitable[T]]) -> T:
                 await asyncio.sleep(0.2)
 
 
+def missing_topics(kafka: KafkaSettings, topics: Mapping[str, str]) -> str:
+    """Return one line for people: these topics, by name with their settings, are not there as far as one can see."""
+    named = " and ".join(f"{name} ({setting})" for name, setting in topics.items())
+    are, it = (f"topics {named} do", "them") if len(topics) > 1 else (f"topic {named} does", "it")
+    # A topic that a user may not describe looks as if it were not there.
+    hidden = "" if kafka.security_protocol == "PLAINTEXT" else f", or this user may not Describe {it}"
+    return (
+        f"{are} not exist at {kafka.bootstrap_servers}{hidden}; create {it}, or correct {' or '.join(topics.values())}"
+    )
+
+
 def explain(kafka: KafkaSettings, error: BaseException) -> str:
     """Return one line for people: what went wrong with Kafka, and which settings to look at."""
     where = f"{kafka.bootstrap_servers} (KAFKA_BOOTSTRAP_SERVERS)"
-    if isinstance(
-        error,
-        AuthenticationFailedError | SaslAuthenticationFailed | UnsupportedSaslMechanismError | IllegalSaslStateError,
-    ):
+    tls = kafka.security_protocol.endswith("SSL")
+    if isinstance(error, KafkaConnectionError) and isinstance(error.__cause__, ssl.SSLError):
+        error = error.__cause__
+    if isinstance(error, UnsupportedSaslMechanismError):
         return (
-            f"Kafka at {where} refuses the login: {_text(error)}; "
-            "check KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            f"Kafka at {where} does not offer the login {kafka.sasl_mechanism}; "
+            "set KAFKA_SASL_MECHANISM to one that it offers: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"
         )
-    if isinstance(error, ssl.SSLError):
-        return f"TLS with Kafka at {where} failed: {_text(error)}; check KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_CAFILE"
+    if isinstance(error, IllegalSaslStateError):
+        return (
+            f"Kafka at {where} asks for no login; "
+            f"set KAFKA_SECURITY_PROTOCOL to {'SSL' if tls else 'PLAINTEXT'}, or use the port that asks for one"
+        )
+    if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
+        return (
+            f"Kafka at {where} refuses the login of {kafka.sasl_username} with {kafka.sasl_mechanism}: {_text(error)}; "
+            "check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD (or its _FILE) and KAFKA_SASL_MECHANISM"
+        )
+    if isinstance(error, ssl.SSLError) or (tls and isinstance(error, ConnectionResetError)):
+        return kafka_tls.explain(kafka, where, error)
     if isinstance(error, TimeoutError):
         return (
             f"Kafka at {where} does not answer in time; "
             "check the address, its firewall, and whether KAFKA_SECURITY_PROTOCOL is what that port speaks"
         )
-    if isinstance(error, KafkaConnectionError | OSError):
-        return f"cannot reach Kafka at {where}: {_text(error)}; check the address and KAFKA_SECURITY_PROTOCOL"
+    if isinstance(error, KafkaConnectionError):
+        return f"Kafka at {where} closes the connection; {_otherwise(kafka)}"
+    if isinstance(error, OSError):
+        return f"cannot reach Kafka at {where}: {kafka_tls.reason(error)}; check the address and the network"
     if isinstance(error, NodeNotReadyError):
         return f"Kafka at {where} answers, but a broker it names does not; check the brokers' advertised.listeners"
-    return f"Kafka at {where} refuses: {_text(error)}; check the permissions of this user"
+    if use := _NOT_PERMITTED.get(type(error)):
+        return (
+            f"Kafka at {where} does not permit {kafka.sasl_username or 'this user'} to {use} ({_text(error)}); "
+            "grant what docs/operations.md lists as least privilege"
+        )
+    return f"Kafka at {where} refuses: {_text(error)}"
+
+
+def _otherwise(kafka: KafkaSettings) -> str:
+    """Return what to try where a connection is closed without a word, as brokers do when they expect something else."""
+    wanted = {
+        "PLAINTEXT": "TLS or a login: try SSL, SASL_SSL or SASL_PLAINTEXT",
+        "SASL_PLAINTEXT": "TLS: try SASL_SSL",
+        "SSL": "a login: try SASL_SSL",
+        "SASL_SSL": "a client certificate: see KAFKA_SSL_CERTFILE",
+    }[kafka.security_protocol]
+    return f"KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}, and that port may want {wanted}"
 
 
 async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
@@ -254,24 +301,5 @@ async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
 
 def _text(error: BaseException) -> str:
     """Return the error's own words on one line, or its name where it has none."""
-    if isinstance(error, KafkaConnectionError):
-        return "the connection is closed"
     words = re.sub(r"\[Error \d+\] |<AIOKafka[^>]*>", "", " ".join(str(error).split()))
-    return words.strip(" :") or type(error).__name__
-
-
-def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-    except (OSError, ssl.SSLError) as error:
-        raise Failure(f"KAFKA_SSL_CAFILE: {kafka.ssl_cafile} holds no certificates (PEM): {_text(error)}") from error
-    if kafka.ssl_certfile:
-        try:
-            # The empty password keeps OpenSSL from asking for one on the terminal.
-            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, password="")
-        except (OSError, ssl.SSLError) as error:
-            raise Failure(
-                f"KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE: {kafka.ssl_certfile} is not a certificate with its key "
-                f"(PEM, without a passphrase): {_text(error)}"
-            ) from error
-    return context
+    return words.removeprefix(type(error).__name__).strip(" :") or type(error).__name__

@@ -93,8 +93,8 @@ class Service:
                 await tasks.create_task(parts.source.run(), name="source")
                 for helper in helpers:
                     helper.cancel()
-        except* Failure as failures:
-            raise failures.exceptions[0] from None
+        except* KafkaError as refusals:
+            raise Failure(kafka.explain(parts.settings.kafka, refusals.exceptions[0])) from refusals
 
     async def _stop_when(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -250,9 +250,8 @@ async def _require_topics(settings: Settings) -> None:
     """Refuse to start without the topics: subscribing to a missing one would create it where the broker allows that."""
     wanted = {settings.kafka.topic: "KAFKA_TOPIC", settings.kafka.dead_letter_topic: "KAFKA_DEAD_LETTER_TOPIC"}
     there = await kafka.topic_partitions(settings.kafka, list(wanted))
-    missing = [f"{name} ({setting})" for name, setting in wanted.items() if name not in there]
-    if missing:
-        raise Failure(f"topic {' and '.join(missing)} does not exist at {settings.kafka.bootstrap_servers}; create it")
+    if missing := {name: setting for name, setting in wanted.items() if name not in there}:
+        raise Failure(kafka.missing_topics(settings.kafka, missing))
 
 
 async def _connect(

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +29,6 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "2000",  # after a kill the same broker is let in again only when this has passed
     "auto.create.topics.enable": "false",  # a missing topic must look missing
@@ -77,21 +76,40 @@ def fetch() -> None:
 class KafkaBroker(KafkaClient):
     """One broker on free loopback ports with its data in a temporary folder, for `with` or `start` … `stop`.
 
-    Its methods block; in a coroutine use `await asyncio.to_thread(kafka.restart)`. `properties` go over the defaults.
+    Its methods block; in a coroutine use `await asyncio.to_thread(kafka.restart)`.
     """
 
-    def __init__(self, properties: Mapping[str, str] | None = None) -> None:
-        port, controller_port = _free_ports(2)
-        super().__init__(f"127.0.0.1:{port}")
+    def __init__(
+        self,
+        properties: Mapping[str, str] | None = None,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        scram: Sequence[str] = (),
+    ) -> None:
+        """Prepare a broker.
+
+        Args:
+            properties: go over the defaults.
+            listeners: by name the security protocol of each listener beside the usual plain one; see `address`.
+            scram: users that exist from the start, as `StorageTool format --add-scram` takes them.
+        """
+        names = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
+        controller_port, *ports = _free_ports(1 + len(names))
+        self._addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+        self._scram = scram
+        super().__init__(self.address("PLAINTEXT"))
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
         self._config = self._folder / "kraft.properties"
         self.log = self._folder / "broker.log"
         self._process: Child | None = None
+        served = ",".join(f"{name}://{address}" for name, address in self._addresses.items())
+        protocols = {"CONTROLLER": "PLAINTEXT", **names}
         settings = {
             **_PROPERTIES,
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{served},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": served,
+            "listener.security.protocol.map": ",".join(f"{name}:{way}" for name, way in protocols.items()),
             "log.dirs": str(self._folder / "data"),
             **(properties or {}),
         }
@@ -100,6 +118,10 @@ class KafkaBroker(KafkaClient):
     @property
     def pid(self) -> int:
         return self._running().pid
+
+    def address(self, listener: str) -> str:
+        """Return host and port of a listener."""
+        return self._addresses[listener]
 
     def start(self) -> None:
         """Start on the data that is there and return when the broker serves requests."""
@@ -157,6 +179,8 @@ class KafkaBroker(KafkaClient):
 
     def _format(self) -> None:
         command = [*_java_command(), "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._config)]
+        for user in self._scram:
+            command += ["--add-scram", user]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if result.returncode:
             raise RuntimeError(f"Kafka's storage could not be formatted:\n{_tail(result.stdout + result.stderr)}")

@@ -141,7 +141,7 @@ async def _steps(args: argparse.Namespace, settings: Settings, stack: AsyncExitS
     admin = await stack.enter_async_context(kafka.admin(settings.kafka))
     partitions = (await kafka.count_partitions(admin, {settings.kafka.topic})).get(settings.kafka.topic)
     if partitions is None:
-        raise Failure(f"topic {settings.kafka.topic} (KAFKA_TOPIC) does not exist; create it, or correct KAFKA_TOPIC")
+        raise Failure(kafka.missing_topics(settings.kafka, {settings.kafka.topic: "KAFKA_TOPIC"}))
     if not await kafka.group_members(admin, settings.group_id):
         output.complain(f"nobody is in group {settings.group_id}: the requests wait until the service runs")
     backlog = await stack.enter_async_context(Backlog(settings, admin, partitions))

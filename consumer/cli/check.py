@@ -67,28 +67,28 @@ async def _look(settings: Settings) -> list[Check]:
 async def _look_at_kafka(settings: Settings) -> list[Check]:
     from consumer import kafka  # noqa: PLC0415 - heavy
 
-    names = ("Kafka", "topic", "dead-letter topic", "group")
+    topics = (
+        ("topic", settings.kafka.topic, "KAFKA_TOPIC"),
+        ("dead-letter topic", settings.kafka.dead_letter_topic, "KAFKA_DEAD_LETTER_TOPIC"),
+    )
     try:
         async with kafka.admin(settings.kafka) as client:
-            counts = await kafka.count_partitions(client, {settings.kafka.topic, settings.kafka.dead_letter_topic})
+            counts = await kafka.count_partitions(client, {topic for _, topic, _ in topics})
             return [
                 Check("Kafka", "ok", f"answers at {settings.kafka.bootstrap_servers}"),
-                _topic("topic", settings.kafka.topic, "KAFKA_TOPIC", counts),
-                _topic("dead-letter topic", settings.kafka.dead_letter_topic, "KAFKA_DEAD_LETTER_TOPIC", counts),
+                *(
+                    Check(name, "ok", f"{topic}, {_counted(counts[topic], 'partition')}")
+                    if topic in counts
+                    else Check(name, "failed", kafka.missing_topics(settings.kafka, {topic: setting}))
+                    for name, topic, setting in topics
+                ),
                 await _group(settings, client, counts.get(settings.kafka.topic, 0)),
             ]
     except Failure as failure:
         return [
             Check("Kafka", "failed", str(failure)),
-            *(Check(name, "skipped", "needs Kafka") for name in names[1:]),
+            *(Check(name, "skipped", "needs Kafka") for name in ("topic", "dead-letter topic", "group")),
         ]
-
-
-def _topic(name: str, topic: str, setting: str, counts: dict[str, int]) -> Check:
-    count = counts.get(topic)
-    if count is None:
-        return Check(name, "failed", f"{topic} does not exist; create it, or correct {setting}")
-    return Check(name, "ok", f"{topic}, {_counted(count, 'partition')}")
 
 
 async def _group(settings: Settings, client: "AIOKafkaAdminClient", partitions: int) -> Check:

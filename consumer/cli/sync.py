@@ -106,9 +106,9 @@ async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: f
     async with kafka.admin(settings.kafka) as client:
         partitions = await kafka.count_partitions(client, {topic, letters})
         members = await kafka.group_members(client, settings.group_id)
-    for name, setting in ((topic, "KAFKA_TOPIC"), (letters, "KAFKA_DEAD_LETTER_TOPIC")):
-        if name not in partitions:
-            raise Failure(f"topic {name} ({setting}) does not exist; create it, or correct {setting}")
+    wanted = {topic: "KAFKA_TOPIC", letters: "KAFKA_DEAD_LETTER_TOPIC"}
+    if missing := {name: setting for name, setting in wanted.items() if name not in partitions}:
+        raise Failure(kafka.missing_topics(settings.kafka, missing))
     if not members:
         output.complain(f"nobody is in group {settings.group_id}: the requests wait until the service runs")
 

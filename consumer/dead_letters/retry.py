@@ -85,7 +85,7 @@ async def put_back(settings: Settings, plan: Plan) -> int:
     topic = settings.kafka.topic
     partitions = (await kafka.topic_partitions(settings.kafka, {topic})).get(topic)
     if partitions is None:
-        raise Failure(f"topic {topic} (KAFKA_TOPIC) does not exist; create it, or correct KAFKA_TOPIC")
+        raise Failure(kafka.missing_topics(settings.kafka, {topic: "KAFKA_TOPIC"}))
     producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
     count, batch = 0, list[StoredLetter]()
     try:

@@ -74,9 +74,9 @@ class TopicStore:
         Raises:
             Failure: Kafka is out of reach, or has no such topic.
         """
-        topic, servers = self._settings.topic, self._settings.bootstrap_servers
+        topic = self._settings.topic
         if topic not in await kafka.topic_partitions(self._settings, {topic}):
-            raise Failure(f"topic {topic} (KAFKA_TOPIC) does not exist at {servers}; create it")
+            raise Failure(kafka.missing_topics(self._settings, {topic: "KAFKA_TOPIC"}))
         try:
             self._producer = await self._connect()
         except (KafkaError, OSError) as error:

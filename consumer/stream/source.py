@@ -20,7 +20,6 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from consumer.failure import Failure
 from consumer.ops.metrics import Metrics
 from consumer.stream.committer import Committer
 from consumer.stream.intake import Intake, Record
@@ -129,7 +128,7 @@ class Source(ConsumerRebalanceListener):
         """Consume until `stop` is called; on return everything begun is ended, committed and the group left.
 
         Raises:
-            Failure: Kafka refuses for good, such as an authorization that is missing.
+            KafkaError: Kafka refuses for good, such as an authorization that is missing.
         """
         self._consumer.subscribe([self._topic], listener=self)
         try:
@@ -201,7 +200,7 @@ class Source(ConsumerRebalanceListener):
             return
         except KafkaError as error:
             if not error.retriable:
-                raise Failure(f"Kafka refuses to be read from: {error!r}") from error
+                raise
             _log.warning("kafka.poll_failed", error=repr(error))
             await asyncio.sleep(_RETRY_AFTER)
             return

@@ -2,23 +2,15 @@
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from consumer.sandbox import Sandbox
 from tests.kafka_broker import KafkaBroker
 from tests.kafka_client import Message
+from tests.secured_kafka import grant
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
 
@@ -31,19 +23,11 @@ COMMANDS = ("run", "check", "sync", "dead-letters")
 """Each logs in as a user of its name. What is not said to anybody, the authorizer refuses."""
 
 
-def _acls() -> list[AclBinding]:
+def _permissions() -> list[tuple[str, str, str, str]]:
     section = PAGE.read_text(encoding="utf-8").partition("**Least privilege at Kafka**")[2].partition("\n**")[0]
     rows = re.findall(r"^\| (topic|group) `([\w.-]+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
     return [
-        AclBinding(
-            ResourceType[kind.upper()],
-            name,
-            ResourcePatternType.LITERAL,
-            f"User:{command}",
-            "*",
-            AclOperation[operation.upper()],
-            AclPermissionType.ALLOW,
-        )
+        (command, kind, name, operation)
         for kind, name, operation, commands in rows
         for command in re.findall(r"`([\w-]+)`", commands)
     ]
@@ -52,26 +36,21 @@ def _acls() -> list[AclBinding]:
 @pytest.fixture
 async def strict_kafka() -> AsyncIterator[tuple[KafkaBroker, str]]:
     """A broker, and where it asks for a login; at its usual address everything is allowed."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        guarded = f"127.0.0.1:{probe.getsockname()[1]}"
-    broker = KafkaBroker()
-    config = broker._config
-    text = config.read_text()
-    for setting in ("listeners", "advertised.listeners"):
-        text = re.sub(rf"^({setting}=.*)$", rf"\1,GUARDED://{guarded}", text, flags=re.MULTILINE)
-    text = text.replace("CONTROLLER:PLAINTEXT,", "CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT,")
     users = " ".join(f'user_{command}="password"' for command in COMMANDS)
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
-    config.write_text(
-        f"{text}authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
-        "super.users=User:ANONYMOUS\n"
-        "sasl.enabled.mechanisms=PLAIN\n"
-        f"listener.name.guarded.plain.sasl.jaas.config={module} required {users};\n"
+    broker = KafkaBroker(
+        {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.guarded.plain.sasl.jaas.config": f"{module} required {users};",
+        },
+        listeners={"GUARDED": "SASL_PLAINTEXT"},
     )
     with broker:
         await broker.create_topic(TOPIC, 2)
         await broker.create_topic(LETTERS)
-        yield broker, guarded
+        yield broker, broker.address("GUARDED")
 
 
 async def test_what_the_page_names_is_enough(
@@ -95,7 +74,7 @@ async def test_what_the_page_names_is_enough(
         refused = start("check")
         assert await refused.exit_code() == 1, refused.output()
 
-        await asyncio.to_thread(_grant, kafka.bootstrap, _acls())
+        await asyncio.to_thread(grant, kafka, _permissions())
         run = start("run")
         await run.ready()
         await kafka.produce(TOPIC, [Message(b"nobody", b"no event")])
@@ -109,9 +88,3 @@ async def test_what_the_page_names_is_enough(
             assert await process.exit_code() == 0, process.output()
         assert sandbox.world.contact("kari@example.no") is not None
         assert await run.metric("commit_failures_total") == 0
-
-
-def _grant(bootstrap: str, acls: list[AclBinding]) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for future in admin.create_acls(acls).values():
-        future.result(10)

@@ -114,7 +114,9 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     pem.write_text("no certificate")
     result = run("sync", "u", **REQUIRED, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CAFILE=str(pem))
     assert result.returncode == 1
-    assert one_line(result).startswith(f"KAFKA_SSL_CAFILE: {pem} holds no certificates (PEM)")
+    assert one_line(result).startswith(
+        f"KAFKA_SSL_CAFILE: {pem} holds no certificate (no certificate or crl found); give"
+    )
 
 
 def test_check_says_one_line_per_thing_with_the_way_out() -> None:
