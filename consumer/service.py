@@ -1,6 +1,7 @@
 """The composition root: builds everything from the settings, runs it, and stops it in order."""
 
 import asyncio
+import os
 import platform
 import random
 import signal
@@ -24,6 +25,7 @@ from consumer.ops import admin
 from consumer.ops.metrics import Metrics
 from consumer.ops.overview import Overview, Parts
 from consumer.ops.recent import Recent, RememberedDeadLetters
+from consumer.ops.tracing import open_tracing
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
@@ -119,7 +121,10 @@ async def open_service(
     topic = settings.kafka.topic
     await _require_topics(settings)
     async with AsyncExitStack() as stack:
-        clients = await stack.enter_async_context(open_clients(settings, metrics))
+        tracing = await stack.enter_async_context(open_tracing(settings, os.environ))
+        clients = await stack.enter_async_context(
+            open_clients(settings, metrics, inject=tracing.inject if tracing else None)
+        )
         consumer, producer, admin_client = await _connect(settings, stack, more)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
@@ -157,6 +162,7 @@ async def open_service(
             metrics,
             write_timeout=membership.write_timeout,
             dry_run=settings.sync.dry_run,
+            step=tracing.step if tracing and tracing.records_spans else None,
         )
         lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))
         worker = Worker(
@@ -173,6 +179,7 @@ async def open_service(
             ),
             metrics=metrics,
             wall_clock=time.time,
+            new_trace=tracing.sync if tracing else None,
         )
         limits = Limits(
             max_pending=settings.sync.max_pending,
@@ -206,6 +213,7 @@ async def open_service(
                 vendor_id=settings.sesamy.vendor_id,
                 value_pointer=settings.kafka.value_pointer,
                 clock=time.monotonic,
+                traced=tracing is not None,
             ),
             committer,
             queues=queues,
@@ -216,6 +224,7 @@ async def open_service(
             limits=limits,
             metrics=metrics,
             share_changed=clients.set_share,
+            polled=tracing.polled if tracing and tracing.records_spans else None,
         )
         parts = Parts(
             settings=settings,

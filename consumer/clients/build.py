@@ -1,6 +1,6 @@
 """Builds both clients from the settings: the only place where session, wires, gates and credentials meet."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from consumer.clients.account_fields import AccountFields
@@ -42,13 +42,18 @@ class Clients:
 
 
 @asynccontextmanager
-async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Clients]:
-    """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's."""
+async def open_clients(
+    settings: Settings, metrics: Metrics, *, inject: Callable[[dict[str, str]], None] | None = None
+) -> AsyncIterator[Clients]:
+    """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's.
+
+    `inject` adds the trace context to the headers of each request, where somebody traces.
+    """
     async with open_session(settings.sync.concurrency) as session:
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
         )
-        sesamy_wire = Wire("sesamy", session, metrics)
+        sesamy_wire = Wire("sesamy", session, metrics, inject=inject)
         credentials = ClientCredentials(
             settings.sesamy.token_url,
             settings.sesamy.client_id,
@@ -63,7 +68,7 @@ async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Cl
         mailmojo = Transport(
             "mailmojo",
             settings.mailmojo.api_url,
-            Wire("mailmojo", session, metrics),
+            Wire("mailmojo", session, metrics, inject=inject),
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )

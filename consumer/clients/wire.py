@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -66,13 +66,21 @@ class Wire:
     """Sends requests of one API."""
 
     def __init__(
-        self, api: Api, session: aiohttp.ClientSession, metrics: Metrics, *, timeout: float = READ_TIMEOUT
+        self,
+        api: Api,
+        session: aiohttp.ClientSession,
+        metrics: Metrics,
+        *,
+        timeout: float = READ_TIMEOUT,
+        inject: Callable[[dict[str, str]], None] | None = None,
     ) -> None:
+        """Send with this session; `inject` adds the trace context to headers, where somebody traces."""
         self._api = api
         self._session = session
         self._metrics = metrics
         self._observed: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._seconds = timeout
+        self._inject = inject
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
 
     async def send(
@@ -83,6 +91,9 @@ class Wire:
         Raises:
             Unavailable: no answer, not in time, or too large a one.
         """
+        if self._inject is not None:
+            headers = dict(headers)
+            self._inject(headers)
         began = time.perf_counter()
         status = "error"
         try:

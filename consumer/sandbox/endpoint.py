@@ -280,4 +280,5 @@ class Endpoint(ABC):
             user_version=call.user_version,
             damage=applied.damage if applied else (),
             violations=tuple(call.violations),
+            traceparent=call.headers.get("traceparent"),
         )

@@ -49,6 +49,8 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
     """What a write did that none may do (`contacts.damage`)."""
     violations: tuple[str, ...] = ()
     """The rules of the references that the request broke."""
+    traceparent: str | None = None
+    """The trace that the request belongs to, as its header of that name says."""
 
 
 class Violation(Struct, frozen=True):

@@ -1,13 +1,14 @@
 """What the queues hold and run: waiting events, a queue per user, and the flight of one sync."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
 
+from consumer.ops.tracing import Carried
 from consumer.sync.flight import LeaseLost, WriteAudit
 
 
@@ -29,6 +30,28 @@ class Waiting(Struct, frozen=True, gc=False):
     recorded_at: float
     arrived_at: float
     is_request: bool
+
+
+class TracedEvent(Waiting, frozen=True, gc=False):
+    """A waiting event whose record carried a trace context; made only where somebody traces."""
+
+    carried: Carried
+
+
+class Trace(Protocol):
+    """The trace of one sync; see `consumer.ops.spans.SyncTrace`."""
+
+    def begin(self, events: Sequence[Waiting]) -> None:
+        """Called, in the task that syncs, when it takes the events that it answers."""
+
+    def succeeded(self, outcome: str) -> None:
+        """Called when it ended well."""
+
+    def failed(self, error: Exception) -> None:
+        """Called when it failed."""
+
+    def end(self) -> None:
+        """Called at the end, however that is."""
 
 
 class Landed(Struct, frozen=True):
@@ -88,6 +111,7 @@ class Flight:
         self.task: asyncio.Task[None] | None = None
         self.verdict: Landed | Again = Again(0)
         self.recalled = False
+        self.trace: Trace | None = None
         self._lease = lease
         self._coalesce = coalesce
         self._wrote = wrote
@@ -103,6 +127,8 @@ class Flight:
         taken = len(self.queue.waiting) if self._coalesce else 1
         self.events += self.queue.waiting[:taken]
         del self.queue.waiting[:taken]
+        if self.trace is not None:
+            self.trace.begin(self.events)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -4,9 +4,11 @@ import math
 from typing import Final
 
 from aiokafka import ConsumerRecord
+from msgspec import structs
 
 from consumer.clock import Clock
-from consumer.stream.flight import Waiting
+from consumer.ops.tracing import carried
+from consumer.stream.flight import TracedEvent, Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.user_queues import UserQueues
@@ -36,14 +38,19 @@ class Intake:
         vendor_id: str | None,
         value_pointer: str | None,
         clock: Clock,
+        traced: bool = False,
     ) -> None:
-        """Take records for these; with `vendor_id`, events of other vendors are skipped."""
+        """Take records for these; with `vendor_id`, events of other vendors are skipped.
+
+        With `traced`, what waits keeps the trace context of its record, if that has one.
+        """
         self._queues = queues
         self._ledger = ledger
         self._malformed = malformed
         self._vendor_id = vendor_id
         self._value_pointer = value_pointer or ""
         self._clock = clock
+        self._traced = traced
         self._now = -math.inf
 
     def take(self, record: Record, generation: int) -> None:
@@ -64,7 +71,10 @@ class Intake:
         elif self._vendor_id is not None and event.vendor_id != self._vendor_id:
             self._skip(record, generation, event_type, "skipped_vendor")
         else:
-            self._queues.put(event.user_id, self._waiting(record, event_type))
+            waiting = self._waiting(record, event_type)
+            if self._traced and record.headers and (found := carried(record.headers)):
+                waiting = TracedEvent(**structs.asdict(waiting), carried=found)
+            self._queues.put(event.user_id, waiting)
 
     def _skip(self, record: Record, generation: int, event_type: str, outcome: str) -> None:
         self._ledger.done(generation, self._waiting(record, event_type), outcome)

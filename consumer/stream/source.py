@@ -80,8 +80,12 @@ class Source(ConsumerRebalanceListener):
         limits: Limits,
         metrics: Metrics,
         share_changed: Callable[[float], None],
+        polled: Callable[[float, int], None] | None = None,
     ) -> None:
-        """Own a started consumer; `share_changed` is told this instance's part of all partitions, 0 to 1."""
+        """Own a started consumer; `share_changed` is told this instance's part of all partitions, 0 to 1.
+
+        `polled` is told of each poll that brought records: the seconds it took, and how many, where somebody traces.
+        """
         self._consumer = consumer
         self._starts = starts
         self._intake = intake
@@ -94,6 +98,7 @@ class Source(ConsumerRebalanceListener):
         self._limits = limits
         self._metrics = metrics
         self._share_changed = share_changed
+        self._polled = polled
         self._paused: set[TopicPartition] = set()
         self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._revocation: asyncio.Future[None] | None = None
@@ -206,6 +211,8 @@ class Source(ConsumerRebalanceListener):
             return
         if self._assignment is not None or self._revocation is not None or not self.is_member:
             return  # Read across a rebalance: the next generation seeks to where it starts.
+        if self._polled is not None and batches:
+            self._polled(self._now() - self._polling_since, sum(map(len, batches.values())))
         generation = self._membership.generation
         for batch in batches.values():
             for record in batch:

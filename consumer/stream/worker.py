@@ -11,7 +11,7 @@ from consumer.clients.errors import ApiError, Rejected, Throttled
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter, Reason
-from consumer.stream.flight import Again, Flight, Landed, Waiting
+from consumer.stream.flight import Again, Flight, Landed, Trace, Waiting
 from consumer.stream.ledger import Ledger
 from consumer.sync.breaker import Gatekeeper
 from consumer.sync.flight import LeaseLost, WriteAudit
@@ -56,8 +56,12 @@ class Worker:
         retry: RetryPolicy,
         metrics: Metrics,
         wall_clock: Callable[[], float],
+        new_trace: Callable[[str], Trace] | None = None,
     ) -> None:
-        """Work with these; `read_letter` reads an event's record from the topic again."""
+        """Work with these; `read_letter` reads an event's record from the topic again.
+
+        `new_trace` gives the trace of a user's sync, where somebody traces.
+        """
         self._syncer = syncer
         self._gatekeeper = gatekeeper
         self._ledger = ledger
@@ -66,6 +70,7 @@ class Worker:
         self._retry = retry
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._new_trace = new_trace
         self._open_users: set[str] = set()
 
     async def __call__(self, flight: Flight) -> Landed | Again:
@@ -74,12 +79,16 @@ class Worker:
             self._metrics.order_violations.inc()
             _log.error("order.violation", user_id=flight.user_id)
         self._open_users.add(flight.user_id)
+        if self._new_trace is not None:
+            flight.trace = self._new_trace(flight.user_id)
         try:
             return await self._sync(flight)
         except LeaseLost:
             return Again(_POSTPONED)
         finally:
             self._open_users.discard(flight.user_id)
+            if flight.trace is not None:
+                flight.trace.end()
 
     async def _sync(self, flight: Flight) -> Landed | Again:
         before = {api: breaker.successes for api, breaker in self._gatekeeper.breakers.items()}
@@ -116,10 +125,14 @@ class Worker:
         if outcome in {Outcome.CREATED, Outcome.UPDATED}:
             self._gatekeeper.rejections.accepted()
         _take_events(flight)
+        if flight.trace is not None:
+            flight.trace.succeeded(outcome.value)
         self._book(flight, outcome.event_outcome)
 
     async def _refused(self, flight: Flight, error: Rejected) -> Landed | Again:
         """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
+        if flight.trace is not None:
+            flight.trace.failed(error)
         self._metrics.syncs.labels("failed").inc()
         flight.queue.refusals += 1
         if flight.queue.refusals == 1:
@@ -130,6 +143,8 @@ class Worker:
         return await self._give_up(flight, "rejected", error, flight.queue.refusals)
 
     async def _failed(self, flight: Flight, error: Exception, *, counts: bool) -> Landed | Again:
+        if flight.trace is not None:
+            flight.trace.failed(error)
         queue = flight.queue
         queue.attempts += counts
         _log.info("sync.failed", user_id=flight.user_id, error=str(error), attempt=queue.attempts, counts=counts)

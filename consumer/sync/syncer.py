@@ -1,8 +1,8 @@
 """The use case: read a user's state from Sesamy, work out what the contact should be, write what differs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Final
 
 import structlog
@@ -11,15 +11,17 @@ from msgspec import Struct
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.errors import Unavailable
 from consumer.clients.mailmojo import MailmojoClient
-from consumer.clients.sesamy import SesamyClient
+from consumer.clients.sesamy import Reading, SesamyClient
+from consumer.clients.transport import Turn
 from consumer.mapping import contact as contacts
 from consumer.mapping import person
 from consumer.mapping.contact import Plan, Wanted
-from consumer.mapping.state import Rules
+from consumer.mapping.state import Rules, UserState
 from consumer.ops.metrics import Metrics
 from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
+from schemas.mailmojo import Contact
 from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
@@ -51,8 +53,12 @@ class Syncer:
         *,
         write_timeout: float = 5.0,
         dry_run: bool = False,
+        step: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> None:
-        """Sync with these clients; `write_timeout` bounds each request to Mailmojo, in seconds (P2)."""
+        """Sync with these clients; `write_timeout` bounds each request to Mailmojo, in seconds (P2).
+
+        `step` encloses a step of a sync by its name, where somebody traces.
+        """
         self._sesamy = sesamy
         self._mailmojo = mailmojo
         self._account_fields = account_fields
@@ -60,6 +66,7 @@ class Syncer:
         self._metrics = metrics
         self._write_timeout = write_timeout
         self._dry_run = dry_run
+        self._step = step
         self._addresses = AddressLocks()
 
     async def sync(self, user_id: str, flight: Flight) -> Outcome:
@@ -107,23 +114,32 @@ class Syncer:
             return Outcome.SKIPPED_GUEST
         async with self._sesamy.reading() as reading:
             flight.reading()
-            profile = await reading.profile(user_id)
-            if profile is None:
-                return Outcome.SKIPPED_UNKNOWN_USER
-            if person.is_guest(user_id, profile, self._rules.guest_prefixes):
-                return Outcome.SKIPPED_GUEST
-            if person.address(profile) is None:
-                return Outcome.SKIPPED_NO_EMAIL
-            state = await reading.rest(user_id, profile)
-        return contacts.derive(state, self._rules)
+            if self._step is None:
+                state = await self._read_state(user_id, reading)
+            else:
+                with self._step("read"):
+                    state = await self._read_state(user_id, reading)
+        return state if isinstance(state, Outcome) else contacts.derive(state, self._rules)
+
+    async def _read_state(self, user_id: str, reading: Reading) -> UserState | Outcome:
+        profile = await reading.profile(user_id)
+        if profile is None:
+            return Outcome.SKIPPED_UNKNOWN_USER
+        if person.is_guest(user_id, profile, self._rules.guest_prefixes):
+            return Outcome.SKIPPED_GUEST
+        if person.address(profile) is None:
+            return Outcome.SKIPPED_NO_EMAIL
+        return await reading.rest(user_id, profile)
 
     async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
         """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""
         async with self._mailmojo.turn(_PAIR) as turn:
             await turn.ready()
-            async with self._in_time("get_contact"):
-                contact = await self._mailmojo.get_contact(turn, wanted.email)
-            plan = contacts.plan(wanted, contact, self._rules)
+            if self._step is None:
+                plan = await self._plan(turn, wanted)
+            else:
+                with self._step("plan"):
+                    plan = await self._plan(turn, wanted)
             if plan.action == "none":
                 return plan
             audit = WriteAudit(
@@ -138,12 +154,11 @@ class Syncer:
             # A gate that was closed meanwhile makes the write wait, and the lease is looked at after every wait.
             await turn.ready()
             with flight.writing():
-                # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
-                async with self._in_time("write_contact"):
-                    if plan.action == "patch":
-                        echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
-                    else:
-                        echo = await self._mailmojo.add_subscriber(turn, plan.body)
+                if self._step is None:
+                    echo = await self._write(turn, wanted, plan)
+                else:
+                    with self._step("write"):
+                        echo = await self._write(turn, wanted, plan)
                 flight.wrote(audit)
         if plan.conflict:
             self._metrics.contact_conflicts.inc()
@@ -152,6 +167,18 @@ class Syncer:
             self._metrics.echo_mismatches.inc()
             _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
         return plan
+
+    async def _plan(self, turn: Turn, wanted: Wanted) -> Plan:
+        async with self._in_time("get_contact"):
+            contact = await self._mailmojo.get_contact(turn, wanted.email)
+        return contacts.plan(wanted, contact, self._rules)
+
+    async def _write(self, turn: Turn, wanted: Wanted, plan: Plan) -> Contact | None:
+        # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
+        async with self._in_time("write_contact"):
+            if plan.action == "patch":
+                return await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
+            return await self._mailmojo.add_subscriber(turn, plan.body)
 
     @asynccontextmanager
     async def _in_time(self, operation: str) -> AsyncIterator[None]:
