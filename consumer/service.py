@@ -213,7 +213,7 @@ async def open_service(
                 vendor_id=settings.sesamy.vendor_id,
                 value_pointer=settings.kafka.value_pointer,
                 clock=time.monotonic,
-                traced=tracing is not None,
+                carried=tracing.carried if tracing else None,
             ),
             committer,
             queues=queues,

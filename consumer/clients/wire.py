@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import version
@@ -84,15 +84,16 @@ class Wire:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
 
     async def send(
-        self, method: str, url: str, *, operation: str, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, url: str, *, operation: str, headers: dict[str, str], body: bytes | None = None
     ) -> Answer:
         """Send one request, whose URL is used exactly as it is, and return its answer. Redirects are not followed.
+
+        `headers` is the request's own: the trace context is put into it.
 
         Raises:
             Unavailable: no answer, not in time, or too large a one.
         """
         if self._inject is not None:
-            headers = dict(headers)
             self._inject(headers)
         began = time.perf_counter()
         status = "error"

@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from consumer.clients.errors import ApiError
 from consumer.mapping.instants import UnreadableState
 from consumer.masking import mask_addresses
-from consumer.ops.tracing import Carried
+from consumer.ops.tracing import Carried, Headers, carried
 from consumer.settings import Settings
 from consumer.stream.flight import TracedEvent, Waiting
 
@@ -53,6 +53,7 @@ class Tracing:
 
     def __init__(self, settings: Settings, provider: TracerProvider | None = None) -> None:
         self.records_spans = provider is not None
+        self._active = self.records_spans  # until a context comes there may be nothing to do
         self._tracer = provider.get_tracer(_NAME, version(_NAME)) if provider else NoOpTracer()
         self._topic = settings.kafka.topic
         self._common = {
@@ -74,9 +75,15 @@ class Tracing:
         )
         span.end(end)
 
-    def sync(self, user_id: str) -> "SyncTrace":
-        """Return the trace of one sync."""
-        return SyncTrace(self, user_id)
+    def carried(self, headers: Headers) -> Carried | None:
+        """Return the trace context in a record's headers, if there is one."""
+        found = carried(headers)
+        self._active |= found is not None
+        return found
+
+    def sync(self, user_id: str) -> "SyncTrace | None":
+        """Return the trace of one sync; None as long as there is nothing to pass on."""
+        return SyncTrace(self, user_id) if self._active else None
 
     def start(self, user_id: str, events: Sequence[Waiting]) -> Span | None:
         """Start the span of a sync: in the trace of its newest event that has one, linked to those of the others."""
@@ -114,7 +121,8 @@ class Tracing:
 
     def inject(self, headers: MutableMapping[str, str]) -> None:
         """Add the context of this task, if it has one, to the headers of a request."""
-        _propagator.inject(headers)
+        if self._active and trace.get_current_span() is not trace.INVALID_SPAN:
+            _propagator.inject(headers)
 
 
 class SyncTrace:

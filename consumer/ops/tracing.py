@@ -34,6 +34,9 @@ _FLUSH_SECONDS: Final = 2.0
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
+Headers = Iterable[tuple[str, bytes | None]]
+
+
 class Carried(Struct, frozen=True, gc=False):
     """The trace context that came with a record, as it was written there."""
 
@@ -41,7 +44,7 @@ class Carried(Struct, frozen=True, gc=False):
     tracestate: bytes
 
 
-def carried(headers: Iterable[tuple[str, bytes | None]]) -> Carried | None:
+def carried(headers: Headers) -> Carried | None:
     """Return the context in a record's headers, or None where there is none, or none that can be read.
 
     `baggage` is not looked at: it may hold anything about anybody, and would end up at third parties.

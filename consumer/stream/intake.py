@@ -1,13 +1,14 @@
 """What happens to one record: it lines up behind its user's events, is skipped, or is a dead letter."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from aiokafka import ConsumerRecord
 from msgspec import structs
 
 from consumer.clock import Clock
-from consumer.ops.tracing import carried
+from consumer.ops.tracing import Carried, Headers
 from consumer.stream.flight import TracedEvent, Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
@@ -38,11 +39,11 @@ class Intake:
         vendor_id: str | None,
         value_pointer: str | None,
         clock: Clock,
-        traced: bool = False,
+        carried: Callable[[Headers], Carried | None] | None = None,
     ) -> None:
         """Take records for these; with `vendor_id`, events of other vendors are skipped.
 
-        With `traced`, what waits keeps the trace context of its record, if that has one.
+        `carried` finds the trace context in a record's headers, where somebody traces: what waits keeps it.
         """
         self._queues = queues
         self._ledger = ledger
@@ -50,7 +51,7 @@ class Intake:
         self._vendor_id = vendor_id
         self._value_pointer = value_pointer or ""
         self._clock = clock
-        self._traced = traced
+        self._carried = carried
         self._now = -math.inf
 
     def take(self, record: Record, generation: int) -> None:
@@ -72,7 +73,7 @@ class Intake:
             self._skip(record, generation, event_type, "skipped_vendor")
         else:
             waiting = self._waiting(record, event_type)
-            if self._traced and record.headers and (found := carried(record.headers)):
+            if self._carried is not None and record.headers and (found := self._carried(record.headers)):
                 waiting = TracedEvent(**structs.asdict(waiting), carried=found)
             self._queues.put(event.user_id, waiting)
 

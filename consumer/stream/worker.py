@@ -56,7 +56,7 @@ class Worker:
         retry: RetryPolicy,
         metrics: Metrics,
         wall_clock: Callable[[], float],
-        new_trace: Callable[[str], Trace] | None = None,
+        new_trace: Callable[[str], Trace | None] | None = None,
     ) -> None:
         """Work with these; `read_letter` reads an event's record from the topic again.
 

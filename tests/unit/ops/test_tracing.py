@@ -61,7 +61,7 @@ async def sync(tracing: Tracing, *events: Waiting, error: Exception | None = Non
 
     async def fly() -> dict[str, str]:
         headers: dict[str, str] = {}
-        trace: SyncTrace = tracing.sync(USER)
+        trace = tracing.sync(USER) or SyncTrace(tracing, USER)
         trace.begin(events)
         if tracing.records_spans:
             with tracing.step("read"):
@@ -183,6 +183,10 @@ def test_a_poll_is_told_afterwards(tracing: Tracing, exporter: InMemorySpanExpor
 
 async def test_without_an_exporter_a_context_is_passed_on_as_it_came(settings: Settings) -> None:
     tracing = Tracing(settings)
+    assert tracing.sync(USER) is None
+    assert tracing.carried([("x", b"y")]) is None
+    assert tracing.sync(USER) is None
+    assert tracing.carried([("traceparent", PARENT)]) is not None
     assert await sync(tracing, event(1, PARENT, b"a=1")) == {"traceparent": PARENT.decode(), "tracestate": "a=1"}
     assert await sync(tracing, event(2)) == {}
 
