@@ -15,6 +15,7 @@ from consumer.clock import Clock
 from consumer.ingest.gate import Gate
 from consumer.ingest.metrics import IngestMetrics
 from consumer.ingest.store import NotStored, Store, TooLarge
+from consumer.ops.tracing import Carried, carried
 from schemas.events import MalformedEvent, decode_event
 
 _log = structlog.get_logger("ingest")
@@ -108,12 +109,21 @@ class Endpoint:
         except MalformedEvent as error:
             return _refuse(400, str(error))
         try:
-            place = await self._store.put(event.user_id, value)
+            place = await self._store.put(event.user_id, value, _trace(request))
         except NotStored:
             return _later("the event could not be stored now")
         except TooLarge:
             return _refuse(413, "the topic takes no record of this size")
         return _json({"partition": place.partition, "offset": place.offset}, HTTPStatus.ACCEPTED)
+
+
+def _trace(request: web.Request) -> Carried | None:
+    """Return the trace context that the request came with; two are none, two states are one (W3C Trace Context, 3)."""
+    parents, states = (request.headers.getall(name, []) for name in ("traceparent", "tracestate"))
+    if len(parents) != 1:
+        return None
+    sent = {"traceparent": parents[0], "tracestate": ",".join(states)}
+    return carried((name, value.encode(errors="replace")) for name, value in sent.items())
 
 
 def _refuse(status: int, error: str, headers: dict[str, str] | None = None) -> web.Response:

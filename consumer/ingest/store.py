@@ -12,6 +12,7 @@ from msgspec import Struct
 from consumer import kafka
 from consumer.failure import Failure
 from consumer.ingest.metrics import IngestMetrics
+from consumer.ops.tracing import Carried
 from consumer.settings import KafkaSettings
 
 _log = structlog.get_logger("ingest")
@@ -41,8 +42,8 @@ class TooLarge(Exception):
 class Store(Protocol):
     """Where events go."""
 
-    async def put(self, user_id: str, value: bytes) -> Place:
-        """Store the event and return once the broker acknowledged it.
+    async def put(self, user_id: str, value: bytes, trace: Carried | None) -> Place:
+        """Store the event, with the trace context that it came with, and return once the broker acknowledged it.
 
         Raises:
             NotStored: it did not within `STORE_SECONDS`.
@@ -108,12 +109,15 @@ class TopicStore:
         except TimeoutError:
             return
 
-    async def put(self, user_id: str, value: bytes) -> Place:
+    async def put(self, user_id: str, value: bytes, trace: Carried | None) -> Place:
         """Store the event under the key that makes all of a user's events share a partition (`contract.md`)."""
         producer = self._producer
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                stored = await producer.send_and_wait(self._settings.topic, value, key=user_id.encode())
+                headers = trace.headers if trace else None
+                stored = await producer.send_and_wait(
+                    self._settings.topic, value, key=user_id.encode(), headers=headers
+                )
         except (KafkaError, OSError) as error:
             if isinstance(error, KafkaError):
                 self._failed = producer

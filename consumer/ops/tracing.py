@@ -43,6 +43,12 @@ class Carried(Struct, frozen=True, gc=False):
     traceparent: bytes
     tracestate: bytes
 
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The context as headers of a record."""
+        state = [("tracestate", self.tracestate)] if self.tracestate else []
+        return [("traceparent", self.traceparent), *state]
+
 
 def carried(headers: Headers) -> Carried | None:
     """Return the context in a record's headers, or None where there is none, or none that can be read.

@@ -29,6 +29,8 @@ EVERYTHING = {
     },
     "secretKeys": {"KAFKA_SASL_PASSWORD": "kafka-password"},
     "kafkaTls": {"existingSecret": "kafka", "keys": {"KAFKA_SSL_CERTFILE": "tls.crt", "KAFKA_SSL_KEYFILE": "tls.key"}},
+    "otel": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+    "networkPolicy": {"collectorPorts": [4318]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "backfill": {"enabled": True},
     "keda": {"enabled": True, "partitions": 12, "authenticationRef": "kafka"},
@@ -162,6 +164,14 @@ def test_prometheus_finds_the_service(render: Render) -> None:
     assert service["spec"]["publishNotReadyAddresses"] is True
 
 
+def test_traces_reach_their_collector(render: Render) -> None:
+    kinds = render(EVERYTHING)
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"} in container["env"]
+    (egress,) = kinds["NetworkPolicy"]["spec"]["egress"]
+    assert {"port": 4318, "protocol": "TCP"} in egress["ports"]
+
+
 def test_scaling_ends_at_the_number_of_partitions(render: Render) -> None:
     kinds = render(EVERYTHING)
     scaled = kinds["ScaledObject"]
@@ -182,6 +192,7 @@ def test_scaling_ends_at_the_number_of_partitions(render: Render) -> None:
         ({"settings": {"SESAMY_CLIENT_ID": ""}}, "settings.SESAMY_CLIENT_ID: required"),
         ({"settings": {"MAILMOJO_API_TOKEN": "x"}}, "MAILMOJO_API_TOKEN"),
         ({"settings": {"SYNC_LINGR": "x"}}, "SYNC_LINGR"),
+        ({"otel": {"SYNC_LINGER": "1"}}, "SYNC_LINGER"),
         ({"settings": {"MAILMOJO_LIST_ID": 1000000}}, "MAILMOJO_LIST_ID"),
         ({"keda": {"enabled": True}}, "partitions"),
         ({"replica": 2}, "replica"),

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDict
 
 from consumer import cli
 from consumer.ingest.endpoint import PATH, RETRY_AFTER, Endpoint
 from consumer.ingest.gate import OVERLAP, Gate
 from consumer.ingest.metrics import IngestMetrics
 from consumer.ingest.store import NotStored, Place, TooLarge
+from consumer.ops.tracing import Carried
 from consumer.secret import Secret
 
 SECRET = "open sesame"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HEADERS = {"X-Webhook-Secret": SECRET, "Content-Type": "application/json"}
 EVENT = {"eventType": "contract.1#update", "vendorId": "vendor_123", "userId": "email|84cc", "extra": 1}
 BODY = json.dumps(EVENT, indent=3).encode()
@@ -28,17 +31,19 @@ class Events:
 
     def __init__(self) -> None:
         self.stored: list[tuple[str, bytes]] = []
+        self.traces: list[Carried | None] = []
         self.refusal: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = asyncio.Semaphore(0)
 
-    async def put(self, user_id: str, value: bytes) -> Place:
+    async def put(self, user_id: str, value: bytes, trace: Carried | None) -> Place:
         self.waiting.release()
         await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
         self.stored.append((user_id, value))
+        self.traces.append(trace)
         return Place(0, len(self.stored) - 1)
 
 
@@ -277,3 +282,25 @@ def test_the_page_lists_what_is_counted() -> None:
         for family in IngestMetrics().registry.collect()
     }
     assert listed == counted
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ([], None),
+        ([("traceparent", TRACEPARENT)], Carried(TRACEPARENT.encode(), b"")),
+        ([("Traceparent", TRACEPARENT), ("Tracestate", "a=1")], Carried(TRACEPARENT.encode(), b"a=1")),
+        (
+            [("traceparent", TRACEPARENT), ("tracestate", "a=1"), ("tracestate", "b=2")],
+            Carried(TRACEPARENT.encode(), b"a=1,b=2"),
+        ),
+        ([("traceparent", TRACEPARENT), ("tracestate", "a=" + "1" * 600)], Carried(TRACEPARENT.encode(), b"")),
+        ([("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT)], None),
+        ([("traceparent", "00-none-of-these-01"), ("tracestate", "a=1")], None),
+    ],
+)
+async def test_a_trace_context_is_stored_with_the_event(headers: list[tuple[str, str]], kept: Carried | None) -> None:
+    async with serving() as served:
+        response = await served.post(headers=CIMultiDict([*HEADERS.items(), *headers]))
+        assert response.status == 202
+        assert served.events.traces == [kept]

@@ -76,6 +76,9 @@ env:
   - { name: {{ $name }}, value: {{ toString $value | quote }} }
   {{- end }}
   {{- end }}
+  {{- range $name, $value := .Values.otel }}
+  - { name: {{ $name }}, value: {{ toString $value | quote }} }
+  {{- end }}
   {{- range $setting, $key := .Values.secretKeys }}
   {{- if $key }}
   - { name: {{ $setting }}_FILE, value: /etc/sesamy-mailmojo/secrets/{{ $setting }} }
