@@ -50,7 +50,7 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         """Waits a second for the other side's end of TLS, not half a minute.
 
         With uvloop 0.23 that end is never noticed when an answer arrives during it, as a broker's to a fetch does:
-        every second `stop()` of a consumer took those 30 s, where asyncio's own loop took none (seen on a broker).
+        half of the `stop()`s of a consumer took those 30 s, and with asyncio's own loop none (seen on a broker).
         """
 
         async def create_connection(self, *args: Any, **options: Any) -> Any:
