@@ -1,7 +1,5 @@
 """Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
@@ -18,11 +16,9 @@ class MailmojoClient:
         self._transport = transport
         self._list = f"/v1/lists/{segment(list_id)}/"
 
-    @asynccontextmanager
-    async def turn(self, permits: int) -> AsyncIterator[Turn]:
+    def turn(self, permits: int) -> Turn:
         """Take so many permits of the quota in one turn, so that a GET and its write are one round trip apart."""
-        async with self._transport.turn(permits) as turn:
-            yield turn
+        return self._transport.turn(permits)
 
     async def get_contact(self, turn: Turn, email: str) -> Contact | None:
         """Return the contact, or None when the account has none with this address (404, assumption)."""
