@@ -151,6 +151,8 @@ def _may_join(contact: Contact, list_id: str) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     """Compare two values of a field: every "no value" is the same, true is not 1, and 3 is 3.0."""
+    if one == other and type(one) is type(other):
+        return True
     if one in (None, "") or other in (None, ""):
         return one in (None, "") and other in (None, "")
     if isinstance(one, bool) or isinstance(other, bool):

@@ -10,9 +10,13 @@ def is_guest(user_id: str, profile: Profile, guest_prefixes: Iterable[str]) -> b
 
     How a guest is marked is unknown. Assumed: the profile says so, or the user id starts with one of the prefixes.
     """
-    if any(mark is True for mark in (profile.is_guest, profile.guest, profile.temporary)):
-        return True
-    return any(prefix and user_id.startswith(prefix) for prefix in guest_prefixes)
+    marked = profile.is_guest is True or profile.guest is True or profile.temporary is True
+    return marked or is_guest_id(user_id, guest_prefixes)
+
+
+def is_guest_id(user_id: str, guest_prefixes: Iterable[str]) -> bool:
+    """Tell a guest whom the id alone gives away."""
+    return user_id.startswith(tuple(filter(None, guest_prefixes)))
 
 
 def address(profile: Profile) -> str | None:
@@ -39,4 +43,7 @@ def phone(profile: Profile) -> str | None:
 
 
 def _first(*candidates: str | None) -> str | None:
-    return next((trimmed for text in candidates if text and (trimmed := text.strip())), None)
+    for text in candidates:
+        if text and (trimmed := text.strip()):
+            return trimmed
+    return None

@@ -16,7 +16,6 @@ from consumer.ops.metrics import Metrics
 from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
-from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
 
@@ -96,7 +95,7 @@ class Syncer:
 
     async def _read(self, user_id: str, flight: Flight) -> Wanted | Outcome:
         """Read no more than the result depends on: a guest or a user without e-mail costs one call, or none."""
-        if person.is_guest(user_id, Profile(), self._rules.guest_prefixes):
+        if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
         async with self._sesamy.reading() as reading:
