@@ -4,7 +4,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-
 _LONGEST_DATE = len("YYYY-MM-DD")
 
 
