@@ -1,11 +1,12 @@
 """Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
 
-from typing import Any
+from typing import Any, Literal
 
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.verdicts import detail
 from consumer.clients.wire import Answer, segment
+from schemas.decoding import Page, decode_page
 from schemas.mailmojo import Contact, decode_contact
 
 
@@ -52,6 +53,29 @@ class MailmojoClient:
         if answer.status == 404:
             raise UnknownList("mailmojo", "add_subscriber", 404, detail(answer.body))
         return _echo(answer)
+
+    async def listed(
+        self, which: Literal["subscribers", "unsubscribed"], limit: int, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return contacts of our list as they come, blank values left out.
+
+        What `offset` does is unknown, so the first call goes without it.
+
+        Raises:
+            Rejected: refused, or there is no such call (404, 405).
+        """
+        operation = f"list_{which}"
+        params = {"limit": limit} | ({"offset": offset} if offset else {})
+        async with self.turn(1) as turn:
+            path = f"{self._list}{which}/"
+            answer = await turn.request("GET", path, operation=operation, params=params, accept={404, 405})
+        if answer.status in {404, 405}:
+            raise Rejected("mailmojo", operation, answer.status, detail(answer.body))
+        try:
+            page: Page[dict[str, Any]] = decode_page(answer.body, dict)
+        except ValueError as error:
+            raise Unavailable("mailmojo", operation, answer.status, f"an unreadable answer: {error}") from None
+        return page.items
 
     async def probe(self) -> None:
         """Make a call that depends on no contact.

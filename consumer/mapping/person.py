@@ -20,8 +20,13 @@ def is_guest_id(user_id: str, guest_prefixes: Iterable[str]) -> bool:
 
 
 def address(profile: Profile) -> str | None:
-    """Return the e-mail address, trimmed and lower-cased (`reference/mailmojo.md`: the contact's only key)."""
-    return _first(profile.email.lower() if profile.email else None)
+    """Return the e-mail address as `normalised`, None when there is none."""
+    return normalised(profile.email or "") or None
+
+
+def normalised(email: str) -> str:
+    """Return an address trimmed and in lower case (`reference/mailmojo.md`: the contact's only key, in any case)."""
+    return email.strip().lower()
 
 
 def first_name(profile: Profile) -> str | None:
