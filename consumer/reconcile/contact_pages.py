@@ -40,31 +40,29 @@ class ContactPages:
     async def all(self) -> AsyncIterator[list[Item]]:
         """Yield each contact once. Raises `ApiError` when not even the first page can be had."""
         page = await self._first()
-        first, position = [_key(item) for item in page], len(page)
-        size = position
+        count = position = longest = len(page)
+        # An offset that is ignored brings these again, even when some of them left the list meanwhile.
+        beginning = {_key(item) for item in page[: max(1, position // 4)]}
         yield self._fresh(page)
         while page:
-            overlap = min(_OVERLAP, size // 2)
+            overlap = min(_OVERLAP, longest // 2)
             try:
                 page = await self._fetch(self._limits[0], position - overlap)
+                keys = {_key(item) for item in page}
             except ApiError as error:
                 if not says_no(error):
                     raise
-                page = []
-                refused = True
-            else:
-                refused = False
-            keys = [_key(item) for item in page]
-            if refused or first[0] in keys:
-                if position > len(first):
+                keys = beginning  # as good as an offset that is ignored
+            if keys & beginning:
+                if position > count:
                     self.cut = f"Mailmojo lists no more than the first {position:,}"
                     return
-                async for more in self._by_limit(position):
+                async for more in self._by_limit(count):
                     yield more
                 return
             if overlap and self._seen.isdisjoint(keys):
                 self.cut = "the list changed while it was read, or has no order"
-            position, size = position - overlap + len(page), len(page)
+            position, longest = position - overlap + len(page), max(longest, len(page))
             fresh = self._fresh(page)
             if not fresh:
                 return
