@@ -95,8 +95,6 @@ def _handle(args: argparse.Namespace) -> int:
         if not args.dry_run:
             _make_sure(found, args, mask)
         clearing, ended = run_loop(_clear(settings, found, args, mask))
-        for suspect, error in clearing.failed:
-            output.complain(mask(f"{suspect.address} {suspect.user_id}: {error}"))
     if args.json:
         output.print_json(report.result(found, clearing, dry_run=args.dry_run, ended=ended))
     elif clearing:
@@ -131,13 +129,17 @@ async def _clear(
         elif not args.json:
             print(mask(report.preview(cleared)))
 
-    async with _clients(settings, lambda: f"{clearing.tally.cleared} contacts are done, run it again") as clients:
+    async with _clients(settings, lambda: f"{clearing.tally.cleared} contacts are done; run it again") as clients:
         clearing = Clearing(
             clients.sesamy, clients.mailmojo, rules_of(settings), settings.sync, tell, dry_run=args.dry_run
         )
         began, count = time.monotonic(), len(found.suspects)
-        async with shown(lambda: report.working(clearing, count, time.monotonic() - began)):
-            return clearing, await interruptible(clearing.run(found.suspects))
+        try:
+            async with shown(lambda: report.working(clearing, count, time.monotonic() - began)):
+                return clearing, await interruptible(clearing.run(found.suspects))
+        finally:
+            for suspect, error in clearing.failed:
+                output.complain(mask(f"{suspect.address} {suspect.user_id}: {error}"))
 
 
 @asynccontextmanager

@@ -106,4 +106,4 @@ class ContactPages:
 
 def _key(item: Item) -> int:
     email = item.get("email")
-    return hash(normalised(email) if isinstance(email, str) else None)
+    return hash(normalised(email) if isinstance(email, str) else repr(item))

@@ -217,7 +217,7 @@ async def test_one_refused_contact_is_told_masked_and_the_others_are_cleared(sta
         ({"api": "sesamy", "status": 401}, "sesamy list_users: HTTP 401"),
         ({"api": "mailmojo", "status": 401}, "mailmojo get_list: HTTP 401"),
         ({"api": "mailmojo", "operation": "list_subscribers", "status": 404}, "--contacts FILE"),
-        ({"api": "mailmojo", "operation": "patch_contact", "status": 403}, "0 contacts are done, run it again"),
+        ({"api": "mailmojo", "operation": "patch_contact", "status": 403}, "0 contacts are done; run it again"),
     ],
 )
 async def test_what_ends_it_is_one_line(stage: Stage, rule: dict[str, Any], said: str) -> None:

@@ -114,6 +114,13 @@ async def test_a_limit_that_is_refused_or_brings_too_large_an_answer_is_lowered(
         await read(api)
 
 
+async def test_contacts_without_an_address_are_told_apart() -> None:
+    api = Api(0)
+    api.contacts = [{"email": None, "id": number} for number in range(30)]
+    pages = ContactPages(api, LIMITS)
+    assert [item["id"] async for page in pages.all() for item in page] == list(range(30))
+
+
 @pytest.mark.parametrize("left", [1, 5, 9])
 async def test_contacts_that_leave_the_list_meanwhile_hide_nobody(left: int) -> None:
     api = Api(100, between=lambda contacts: contacts.__delitem__(slice(0, left)))
