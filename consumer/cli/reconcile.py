@@ -147,10 +147,12 @@ async def _clients(settings: Settings, done: Callable[[], str]) -> "AsyncIterato
     """Open the clients; an API that is of no use becomes one line, with what is `done`."""
     from consumer.clients.build import open_clients  # noqa: PLC0415 - heavy, as what follows
     from consumer.clients.errors import ApiError  # noqa: PLC0415
+    from consumer.clients.wire import READ_TIMEOUT  # noqa: PLC0415
     from consumer.masking import mask_addresses  # noqa: PLC0415
     from consumer.ops.metrics import Metrics  # noqa: PLC0415
 
-    async with open_clients(settings, Metrics()) as clients:
+    # No lease bounds a request here, and a page of a list may take longer than a contact.
+    async with open_clients(settings, Metrics(), write_timeout=READ_TIMEOUT) as clients:
         clients.set_share(_SHARE)
         try:
             yield clients
