@@ -121,14 +121,19 @@ async def open_service(
     topic = settings.kafka.topic
     await _require_topics(settings)
     async with AsyncExitStack() as stack:
+        membership = Membership(settings.kafka.session_timeout, suspended_time)
         tracing = await stack.enter_async_context(open_tracing(settings, os.environ))
         clients = await stack.enter_async_context(
-            open_clients(settings, metrics, inject=tracing.inject if tracing else None)
+            open_clients(
+                settings,
+                metrics,
+                write_timeout=membership.write_timeout,
+                inject=tracing.inject if tracing else None,
+            )
         )
         consumer, producer, admin_client = await _connect(settings, stack, more)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
-        membership = Membership(settings.kafka.session_timeout, suspended_time)
         ledger = Ledger(metrics, time.time)
         recent = Recent(time.time)
         dead_letters = RememberedDeadLetters(
@@ -160,7 +165,6 @@ async def open_service(
             clients.account_fields,
             rules_of(settings),
             metrics,
-            write_timeout=membership.write_timeout,
             dry_run=settings.sync.dry_run,
             step=tracing.step if tracing and tracing.records_spans else None,
         )

@@ -10,7 +10,7 @@ from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Wire, open_session
+from consumer.clients.wire import WRITE_TIMEOUT, Wire, open_session
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
@@ -43,11 +43,16 @@ class Clients:
 
 @asynccontextmanager
 async def open_clients(
-    settings: Settings, metrics: Metrics, *, inject: Callable[[dict[str, str]], None] | None = None
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    write_timeout: float = WRITE_TIMEOUT,
+    inject: Callable[[dict[str, str]], None] | None = None,
 ) -> AsyncIterator[Clients]:
     """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's.
 
-    `inject` adds the trace context to the headers of each request, where somebody traces.
+    `write_timeout` bounds each request to Mailmojo, in seconds; `inject` adds the trace context to the headers of each
+    request, where somebody traces.
     """
     async with open_session(settings.sync.concurrency) as session:
         sesamy_gate = QuotaGate(
@@ -68,7 +73,7 @@ async def open_clients(
         mailmojo = Transport(
             "mailmojo",
             settings.mailmojo.api_url,
-            Wire("mailmojo", session, metrics, inject=inject),
+            Wire("mailmojo", session, metrics, timeout=write_timeout, inject=inject),
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )

@@ -1,15 +1,13 @@
 """The use case: read a user's state from Sesamy, work out what the contact should be, write what differs."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import structlog
 from msgspec import Struct
 
 from consumer.clients.account_fields import AccountFields
-from consumer.clients.errors import Unavailable
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import Reading, SesamyClient
 from consumer.clients.transport import Turn
@@ -22,7 +20,6 @@ from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
 from schemas.mailmojo import Contact
-from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
 
@@ -51,11 +48,10 @@ class Syncer:
         rules: Rules,
         metrics: Metrics,
         *,
-        write_timeout: float = 5.0,
         dry_run: bool = False,
         step: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> None:
-        """Sync with these clients; `write_timeout` bounds each request to Mailmojo, in seconds (P2).
+        """Sync with these clients, each of whose requests is bounded in time; with `dry_run`, write nothing.
 
         `step` encloses a step of a sync by its name, where somebody traces.
         """
@@ -64,7 +60,6 @@ class Syncer:
         self._account_fields = account_fields
         self._rules = rules
         self._metrics = metrics
-        self._write_timeout = write_timeout
         self._dry_run = dry_run
         self._step = step
         self._addresses = AddressLocks()
@@ -109,7 +104,7 @@ class Syncer:
 
     async def _read(self, user_id: str, flight: Flight) -> Wanted | Outcome:
         """Read no more than the result depends on: a guest or a user without e-mail costs one call, or none."""
-        if person.is_guest(user_id, Profile(), self._rules.guest_prefixes):
+        if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
         async with self._sesamy.reading() as reading:
@@ -169,21 +164,11 @@ class Syncer:
         return plan
 
     async def _plan(self, turn: Turn, wanted: Wanted) -> Plan:
-        async with self._in_time("get_contact"):
-            contact = await self._mailmojo.get_contact(turn, wanted.email)
+        contact = await self._mailmojo.get_contact(turn, wanted.email)
         return contacts.plan(wanted, contact, self._rules)
 
     async def _write(self, turn: Turn, wanted: Wanted, plan: Plan) -> Contact | None:
         # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
-        async with self._in_time("write_contact"):
-            if plan.action == "patch":
-                return await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
-            return await self._mailmojo.add_subscriber(turn, plan.body)
-
-    @asynccontextmanager
-    async def _in_time(self, operation: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._write_timeout):
-                yield
-        except TimeoutError:
-            raise Unavailable("mailmojo", operation, None, f"no answer within {self._write_timeout:g} s") from None
+        if plan.action == "patch":
+            return await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
+        return await self._mailmojo.add_subscriber(turn, plan.body)
