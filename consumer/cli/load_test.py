@@ -140,6 +140,7 @@ def _handle(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace, settings: Settings) -> "LoadPlan":
     from consumer.cli.sandbox import rule  # noqa: PLC0415 - heavy, as what follows
+    from consumer.loadtest import environment  # noqa: PLC0415
     from consumer.loadtest.plan import LoadPlan  # noqa: PLC0415
     from consumer.sandbox import Quota  # noqa: PLC0415
 
@@ -148,8 +149,7 @@ def _plan(args: argparse.Namespace, settings: Settings) -> "LoadPlan":
         for option, given in (("--users", args.users), ("--zipf", args.zipf), ("--ordinary", args.ordinary)):
             if given:
                 raise SettingsError(f"{option} is for invented events; --from brings users of its own")
-        if not args.source.removeprefix("topic:"):
-            raise SettingsError("--from: neither topic:NAME nor a file")
+        _require_recording(args.source)
     elif args.speed:
         raise SettingsError("--speed is for recorded events (--from); use --rate")
     paced = args.rate or args.max
@@ -170,9 +170,20 @@ def _plan(args: argparse.Namespace, settings: Settings) -> "LoadPlan":
         jitter=args.jitter,
         sesamy=args.sesamy_per_minute and Quota(args.sesamy_per_minute / 60, settings.sesamy.burst),
         mailmojo=args.mailmojo_per_second and Quota(args.mailmojo_per_second, settings.mailmojo.burst),
+        settings=environment.syncing(settings),
         faults=tuple(rule(text) for text in args.fault),
         within=args.within,
     )
+
+
+def _require_recording(source: str) -> None:
+    if not source.removeprefix("topic:"):
+        raise SettingsError("--from: neither topic:NAME nor a file")
+    if not source.startswith("topic:"):
+        try:
+            Path(source).open("rb").close()
+        except OSError as error:
+            raise SettingsError(f"--from {source}: {error.strerror}") from None
 
 
 def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | None], bytes]]":

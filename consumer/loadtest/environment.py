@@ -72,6 +72,11 @@ def of_instance(
     }
 
 
+def syncing(settings: Settings) -> dict[str, str]:
+    """Return the settings that say how the instances sync, for the report."""
+    return {name: value for name, value in _kept(settings).items() if name.startswith("SYNC_")}
+
+
 def _kept(settings: Settings) -> dict[str, str]:
     kept = {}
     for row in table():

@@ -144,7 +144,7 @@ def _processes(report: Report) -> str:
         end = "died, " if one.died else ""
         lines.append(
             (
-                one.process.name,
+                (one.process.name, "name"),
                 (cores(one.process), "number"),
                 (_memory(one.process.peak_rss_mib), "number"),
                 *((f"{count:,}", "number") for count in counts),
@@ -152,7 +152,7 @@ def _processes(report: Report) -> str:
             )
         )
     lines += [
-        (one.name, (cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
+        ((one.name, "name"), (cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
         for one in report.others
     ]
     return _table(heads, lines)
@@ -186,7 +186,7 @@ def _agreement(report: Report) -> Iterator[str]:
         for check in report.agreement
     ]
     table = _table(["", ("program", "number"), ("log or topic", "number"), ""], lines)
-    shown = "" if report.ok else " open"
+    shown = "" if report.ok else ' open="open"'
     yield f"<details{shown}><summary>All of them</summary>{table}</details>"
 
 

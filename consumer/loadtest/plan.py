@@ -45,6 +45,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """What the instances are told of Sesamy's quota, in requests a second; None: there is none."""
     mailmojo: Quota | None = None
     faults: tuple[Rule, ...] = ()
+    settings: dict[str, str] = {}
+    """The instances' `SYNC_…`."""
     within: float = 300.0
     """After the last event is in the topic, all must be done in so many seconds."""
 

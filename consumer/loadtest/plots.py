@@ -11,6 +11,7 @@ WIDTH: Final = 360
 HEIGHT: Final = 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 22
 _TICKS: Final = 4
+_GAP: Final = 2
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -74,16 +75,17 @@ def _clock(span: float) -> Iterator[str]:
 
 
 def _plotted(line: Line, span: float, ceiling: float) -> str:
-    """Return the line, broken where there is no value; a value between two gaps is a dot."""
+    """Return the line, broken where values are missing; a value between two such gaps is a dot.
+
+    One missing value alone is no gap: what is sampled once a second has a second without a sample now and then.
+    """
     parts: list[str] = []
-    drawing = False
+    latest = -_GAP - 1
     for number, value in enumerate(line.values):
-        if value is None:
-            drawing = False
-            continue
-        point = f"{_x((number + 0.5) * line.step, span)} {_y(value, ceiling)}"
-        parts.append(f"L{point}" if drawing else f"M{point}h.01")
-        drawing = True
+        if value is not None:
+            point = f"{_x((number + 0.5) * line.step, span)} {_y(value, ceiling)}"
+            parts.append(f"M{point}h.01" if number - latest > _GAP else f"L{point}")
+            latest = number
     return f'<path class="{line.style}" d="{"".join(parts)}"/>' if parts else ""
 
 

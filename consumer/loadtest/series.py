@@ -28,7 +28,7 @@ def series(evidence: Evidence, answered: Sequence[Answered], seconds: float) -> 
         counts = [0] * steps
         for at in times:
             counts[step(at)] += 1
-        return [round(count / width, 3) for count in counts]
+        return [round(count / width, 6) for count in counts]
 
     latencies: list[list[float]] = [[] for _ in range(steps)]
     for one in answered:

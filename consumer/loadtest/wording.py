@@ -48,6 +48,7 @@ def load(plan: LoadPlan) -> list[tuple[str, str]]:
         ("instances", f"{plan.instances}, {plan.partitions} partitions"),
         ("fakes", f"{plan.latency:g} s latency{jitter}"),
         ("quotas", "; ".join(f"{api} {text}" for api, text in quotas.items()) or "none"),
+        ("settings", ", ".join(f"{name} {value}" for name, value in plan.settings.items())),
         ("faults", f"{len(plan.faults)} rules" if plan.faults else "none"),
     ]
 

@@ -1,4 +1,4 @@
-"""`python -m tests.load_test`: the command `load-test` with a real Kafka of its own."""
+"""`python -m tests.load_testing`: the command `load-test` with a real Kafka of its own."""
 
 import os
 import signal
