@@ -6,7 +6,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
 from msgspec import Struct, field, structs
@@ -23,7 +23,7 @@ NUMBER: Final = "load-test-number"
 _LANES: Final = 16
 """So many users change at once; one after the other, a few hundred a second would be the most."""
 
-_WAITING: Final = 100
+_QUEUED: Final = 100
 """Records in a lane, until the replay waits."""
 
 _SKIPPED: Final = {"guest_marked": "skipped_guest", "no_email": "skipped_no_email"}
@@ -67,8 +67,19 @@ class _Topic(Protocol):
     async def flush(self) -> None: ...
 
 
+class _Waiting(NamedTuple):
+    record: Record
+    due: float | None
+    meant_at: float
+    user_id: str | None
+    outcome: str
+
+
 class NotingSink:
-    """In front of a topic: changes the user at Sesamy, takes note of the event, and passes it on."""
+    """In front of a topic: changes the user at Sesamy, takes note of the event, and passes it on.
+
+    Events of a user that wait behind one another here share a change, as those of a purchase do.
+    """
 
     def __init__(
         self,
@@ -85,7 +96,7 @@ class NotingSink:
         self.sent = Sent()
         self._topic, self._pacer, self._expectation, self._people = topic, pacer, expectation, people
         self._change, self._share = change, share
-        self._lanes = [asyncio.Queue[tuple[Record, float | None, float]](_WAITING) for _ in range(_LANES)]
+        self._lanes = [asyncio.Queue[_Waiting](_QUEUED) for _ in range(_LANES)]
         self._dice = random.Random(seed)  # noqa: S311 - a load, no secrets
 
     async def put(self, record: Record, due: float | None = None) -> None:
@@ -94,7 +105,9 @@ class NotingSink:
         if not self.sent.began:
             self.sent.began = now if due is None else now - self._pacer.elapsed
         meant_at = now if due is None else self.sent.began + due
-        await self._lanes[crc32(record.key or b"") % _LANES].put((record, due, meant_at))
+        user_id, outcome = self._expectation.of(record)
+        waiting = _Waiting(record, due, meant_at, user_id, outcome)
+        await self._lanes[crc32(record.key or b"") % _LANES].put(waiting)
 
     async def run(self) -> None:
         """Pass on what was taken, in order per key, until cancelled. Raises `Failure`."""
@@ -108,25 +121,40 @@ class NotingSink:
             await lane.join()
         await self._topic.flush()
 
-    async def _pass_on(self, lane: "asyncio.Queue[tuple[Record, float | None, float]]") -> None:
+    async def _pass_on(self, lane: "asyncio.Queue[_Waiting]") -> None:
         while True:
-            await self._send(*await lane.get())
-            lane.task_done()
+            batch = [await lane.get()]
+            while not lane.empty():
+                batch.append(lane.get_nowait())
+            changing = {
+                one.user_id: None for one in batch if one.user_id is not None and self._is_to_change(one.user_id)
+            }
+            await asyncio.gather(*map(self._changed, changing))
+            for waiting in batch:
+                await self._topic.put(self._noted(waiting), waiting.due)
+                lane.task_done()
 
-    async def _send(self, record: Record, due: float | None, meant_at: float) -> None:
-        user_id, outcome = self._expectation.of(record)
-        if user_id is None:
-            self.sent.others[outcome] += 1
-            await self._topic.put(record, due)
-            return
-        user = self.sent.users.get(user_id) or self._new(user_id)
-        if not user.skipped and (self._share == 1 or self._dice.random() < self._share):
-            user.version = max(user.version, await self._change(user_id))
-        user.meant_at.append(meant_at)
+    def _is_to_change(self, user_id: str) -> bool:
+        drawn = self._share == 1 or self._dice.random() < self._share
+        return drawn and not self._user(user_id).skipped
+
+    async def _changed(self, user_id: str) -> None:
+        user = self._user(user_id)
+        user.version = max(user.version, await self._change(user_id))
+
+    def _noted(self, waiting: _Waiting) -> Record:
+        if waiting.user_id is None:
+            self.sent.others[waiting.outcome] += 1
+            return waiting.record
+        user = self._user(waiting.user_id)
+        number = (NUMBER, b"%d" % len(user.sent_at))
+        user.meant_at.append(waiting.meant_at)
         user.sent_at.append(time.monotonic())
         user.versions.append(user.version)
-        number = (NUMBER, b"%d" % (len(user.sent_at) - 1))
-        await self._topic.put(structs.replace(record, headers=[*record.headers, number]), due)
+        return structs.replace(waiting.record, headers=[*waiting.record.headers, number])
+
+    def _user(self, user_id: str) -> UserEvents:
+        return self.sent.users.get(user_id) or self._new(user_id)
 
     def _new(self, user_id: str) -> UserEvents:
         seed = self._people.get(user_id)

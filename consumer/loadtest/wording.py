@@ -1,8 +1,10 @@
 """Words and numbers that the reports for people have in common."""
 
+from consumer.loadtest import environment
 from consumer.loadtest.comparison import Row
 from consumer.loadtest.plan import LoadPlan
 from consumer.loadtest.report import PerUser, QuotaUse, Report
+from consumer.settings import Settings
 
 LATENCY = (
     "Latency is measured from the moment at which an event was to be sent, however late it was, to the end of the "
@@ -48,9 +50,15 @@ def load(plan: LoadPlan) -> list[tuple[str, str]]:
         ("instances", f"{plan.instances}, {plan.partitions} partitions"),
         ("fakes", f"{plan.latency:g} s latency{jitter}"),
         ("quotas", "; ".join(f"{api} {text}" for api, text in quotas.items()) or "none"),
-        ("settings", ", ".join(f"{name} {value}" for name, value in plan.settings.items())),
+        ("settings", _settings(plan)),
         ("faults", f"{len(plan.faults)} rules" if plan.faults else "none"),
     ]
+
+
+def _settings(plan: LoadPlan) -> str:
+    usual = environment.syncing(Settings())
+    own = [f"{name} {value}" for name, value in plan.settings.items() if value != usual.get(name)]
+    return ", ".join(own) or "SYNC_… by default"
 
 
 def machine(report: Report) -> str:
