@@ -34,6 +34,7 @@ def report(evidence: Evidence) -> Report:
     checks = agreement.lines(evidence, syncs)
     times = _throughput(evidence, counted, syncs, answered)
     quotas = _quotas(evidence)
+    others = [_process(evidence, name) for name in _others(evidence)]
     return Report(
         date=evidence.date,
         failures=judging.failures(evidence, counted, quotas, checks),
@@ -47,8 +48,9 @@ def report(evidence: Evidence) -> Report:
         per_user=[one for api in ("sesamy", "mailmojo") if (one := _per_user(evidence, api)) is not None],
         quotas=quotas,
         instances=[_instance(evidence, number) for number in range(len(evidence.instances))],
-        others=[_process(evidence, name) for name in _others(evidence)],
+        others=others,
         agreement=checks,
+        notes=judging.notes(evidence, others),
         series=series(evidence, answered, times.seconds),
     )
 

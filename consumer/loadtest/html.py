@@ -35,6 +35,7 @@ def _body(report: Report, earlier: Report | None) -> Iterator[str]:
     figures = rows(report, earlier)
     yield f'<h1>Load test <span class="soft">{escape(report.date)}</span></h1>'
     yield _verdict(report)
+    yield from (f'<p class="note">{escape(note)}</p>' for note in report.notes)
     yield f'<div class="cards">{"".join(_card(row) for row in figures if row.name in _CARDS)}</div>'
     if earlier:
         yield from _comparison(report, earlier, figures)

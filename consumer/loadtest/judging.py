@@ -6,10 +6,16 @@ from typing import Final
 
 from consumer.loadtest.evidence import Evidence
 from consumer.loadtest.instances import Metrics
-from consumer.loadtest.report import Agreement, Events, QuotaUse
+from consumer.loadtest.report import Agreement, Events, Process, QuotaUse
 from consumer.sandbox import Record
 
 _SHOWN: Final = 3
+_LATE: Final = 1.0
+"""Seconds."""
+
+_FULL: Final = 0.8
+"""Of the one core that a process of ours can use."""
+
 _SENTINELS: Final = ("order_violations_total", "commit_violations_total", "records_lost_total")
 
 
@@ -32,6 +38,24 @@ def failures(evidence: Evidence, events: Events, quotas: Sequence[QuotaUse], che
             if not check.agrees
         ),
     ]
+
+
+def notes(evidence: Evidence, others: Sequence[Process]) -> list[str]:
+    """Return what a reader should know before believing the times."""
+    found = []
+    if (late := evidence.lateness or 0.0) > _LATE:
+        found.append(
+            f"events were sent up to {late:.1f} s late: machine or broker could not keep this pace; latencies include it"
+        )
+    where = evidence.machine
+    if where.load_average > where.cores / 2:
+        found.append(f"the machine was busy before: load average {where.load_average:g} on {where.cores} cores")
+    found += [
+        f"the {one.name} took {one.cores:.2f} cores: it may have been what limits, not the program"
+        for one in others
+        if one.cores is not None and one.cores > _FULL
+    ]
+    return found
 
 
 def _losses(evidence: Evidence, events: Events) -> Iterator[str]:

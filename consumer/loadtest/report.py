@@ -180,7 +180,13 @@ class Series(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """One load test. `failures`: why it did not hold; `latency` is None where nothing was timed."""
+    """One load test.
+
+    Attributes:
+        failures: why it did not hold; none when it did.
+        latency: None where nothing was timed.
+        notes: what a reader should know before believing the times.
+    """
 
     version: int = VERSION
     date: str
@@ -198,6 +204,7 @@ class Report(Struct, frozen=True, kw_only=True):
     others: Sequence[Process]
     agreement: Sequence[Agreement]
     series: Series
+    notes: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:

@@ -126,10 +126,8 @@ class NotingSink:
             batch = [await lane.get()]
             while not lane.empty():
                 batch.append(lane.get_nowait())
-            changing = {
-                one.user_id: None for one in batch if one.user_id is not None and self._is_to_change(one.user_id)
-            }
-            await asyncio.gather(*map(self._changed, changing))
+            users = [one.user_id for one in batch if one.user_id is not None]
+            await asyncio.gather(*map(self._changed, dict.fromkeys(filter(self._is_to_change, users))))
             for waiting in batch:
                 await self._topic.put(self._noted(waiting), waiting.due)
                 lane.task_done()

@@ -15,6 +15,7 @@ def render(report: Report, earlier: Report | None = None) -> str:
 def _lines(report: Report, earlier: Report | None) -> Iterable[str]:
     yield wording.verdict(report)
     yield from (f"  - {failure}" for failure in report.failures)
+    yield from (f"  Note: {note}" for note in report.notes)
     yield ""
     yield from _pairs(wording.load(report.load))
     yield ""

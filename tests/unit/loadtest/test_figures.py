@@ -13,6 +13,7 @@ from consumer.sandbox import Quota, Record, Rule
 from tests.unit.loadtest.runs import (
     ANN,
     BOB,
+    MACHINE,
     PLAN,
     RECORDS,
     contact,
@@ -153,6 +154,14 @@ def test_faults_that_were_asked_for_may_end_in_dead_letters() -> None:
     plan = structs.replace(PLAN, faults=(Rule(status=500),))
     letters = [Letter("exhausted", ANN, 1)]
     assert not any("dead letters though" in said for said in report(right_run(plan=plan, letters=letters)).failures)
+
+
+def test_what_spoils_the_times_is_noted() -> None:
+    assert report(right_run()).notes == []
+    busy = structs.replace(MACHINE, load_average=1.5)
+    assert report(right_run(machine=busy)).notes == ["the machine was busy before: load average 1.5 on 2 cores"]
+    (late,) = report(right_run(lateness=2.5)).notes
+    assert late.startswith("events were sent up to 2.5 s late")
 
 
 def disagreements(evidence: Evidence) -> list[str]:
