@@ -180,10 +180,10 @@ def _require_recording(source: str) -> None:
     if not source.removeprefix("topic:"):
         raise SettingsError("--from: neither topic:NAME nor a file")
     if not source.startswith("topic:"):
-        try:
-            Path(source).open("rb").close()
-        except OSError as error:
-            raise SettingsError(f"--from {source}: {error.strerror}") from None
+        if not Path(source).is_file():
+            raise SettingsError(f"--from {source}: there is no such file")
+        if not os.access(source, os.R_OK):
+            raise SettingsError(f"--from {source}: it may not be read")
 
 
 def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | None], bytes]]":

@@ -17,6 +17,9 @@ from consumer.loadtest.processes import Child
 from consumer.loadtest.waiting import until
 
 _ANSWER_SECONDS: Final = 5.0
+_LEAVE_SECONDS: Final = 5.0
+"""For instances to leave the group where the load test is given up."""
+
 _PREFIX: Final = "sesamy_mailmojo_"
 
 Sample: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
@@ -147,8 +150,9 @@ class Group:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop(_LEAVE_SECONDS)
         for instance in self.instances:
-            instance.kill()
+            instance.kill()  # what watches over it, too
         await self.session.close()
 
     @property

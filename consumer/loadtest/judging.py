@@ -45,7 +45,7 @@ def notes(evidence: Evidence, others: Sequence[Process]) -> list[str]:
     found = []
     if (late := evidence.lateness or 0.0) > _LATE:
         found.append(
-            f"events were sent up to {late:.1f} s late: machine or broker could not keep this pace; latencies include it"
+            f"events were sent up to {late:.1f} s late: machine or broker cannot keep this pace; latencies include it"
         )
     where = evidence.machine
     if where.load_average > where.cores / 2:

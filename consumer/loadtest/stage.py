@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from consumer.failure import Failure
 from consumer.loadtest import environment, events, fakes
 from consumer.loadtest.events import Expectation, Invented
 from consumer.loadtest.evidence import Ended, Evidence, Letter
@@ -127,6 +128,8 @@ class LoadTest:
             self.phase = "replaying"
             summary = await self._replay(recording, sink, pacer)
             published_at = time.monotonic()
+            if not sink.sent.count:
+                raise Failure(f"{plan.source} holds no record: there is nothing to replay")
             if plan.backlog:
                 await self._start(sandbox)
             self.phase = "waiting for the last commit"

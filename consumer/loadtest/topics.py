@@ -3,11 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, NonEmptyGroup, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from msgspec import structs
 
@@ -18,6 +19,8 @@ from consumer.settings import KafkaSettings
 
 _REPLICAS: Final = 3
 _SECONDS: Final = 30.0
+_EMPTY_SECONDS: Final = 5.0
+"""For members to be forgotten; one that was killed is for its session time-out."""
 
 
 class OwnTopics:
@@ -38,29 +41,19 @@ class OwnTopics:
 
     async def __aenter__(self) -> Self:
         """Make the topics. Raises `Failure` when Kafka cannot be reached or refuses."""
-        self._enclosed = kafka.admin(self.settings)
-        self._admin = await self._enclosed.__aenter__()
-        try:
+        async with AsyncExitStack() as stack:
+            self._admin = await stack.enter_async_context(kafka.admin(self.settings))
+            if not self._keep:
+                stack.push_async_callback(self._remove)
             await self._create()
             self._consumer = AIOKafkaConsumer(**kafka.reader_arguments(self.settings))
-            try:
-                await self._consumer.start()
-            except BaseException:
-                await self._consumer.stop()
-                raise
-        except BaseException as error:
-            await self._remove()
-            await self._admin.close()
-            if isinstance(error, KafkaError | OSError):
-                raise Failure(f"{kafka.explain(self.settings, error)} (the topic {self.name} is to be made)") from error
-            raise
+            stack.push_async_callback(self._consumer.stop)
+            await self._consumer.start()
+            self._opened = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
-        if not self._keep:
-            await self._remove()
-        await self._enclosed.__aexit__(None, None, None)
+        await self._opened.aclose()
 
     async def lag(self) -> tuple[int, int]:
         """Return how many records the topic has, and how many of them no commit covers.
@@ -99,8 +92,13 @@ class OwnTopics:
         try:
             async with asyncio.timeout(_SECONDS):
                 await self._admin.delete_topics([self.name, self.settings.dead_letter_topic])
-                coordinator = await self._admin.find_coordinator(self.name)
-                # aiokafka 0.14 has the request but no method for it.
-                await self._admin._send_request(DeleteGroupsRequest([self.name]), coordinator)  # noqa: SLF001
+                await until(self._group_removed, _EMPTY_SECONDS)
         except (KafkaError, OSError):
             return
+
+    async def _group_removed(self) -> bool:
+        """Remove the group, and return whether it is gone: not as long as it has members."""
+        coordinator = await self._admin.find_coordinator(self.name)
+        # aiokafka 0.14 has the request but no method for it.
+        answer: Any = await self._admin._send_request(DeleteGroupsRequest([self.name]), coordinator)  # noqa: SLF001
+        return all(code != NonEmptyGroup.errno for _, code in answer.results)

@@ -43,6 +43,17 @@ async def left_behind(kafka: KafkaBroker) -> set[str]:
     return {name for name in await topics(kafka) | await groups(kafka) if name.startswith("load-test-")}
 
 
+async def replaying(kafka: KafkaBroker, before: set[str]) -> None:
+    """Wait until a load test that was not there before has sent some events: its instances are in the group then."""
+
+    async def some_sent() -> bool:
+        found = await left_behind(kafka) - before
+        ends = [await kafka.end_offsets(name) for name in found & await topics(kafka) if "dead" not in name]
+        return any(sum(end.values()) > 50 for end in ends)
+
+    await wait_until(some_sent, 60, what="the replay has begun")
+
+
 async def test_the_figures_are_those_of_the_sandboxs_log(
     kafka: KafkaBroker, service_process: Start, tmp_path: Path
 ) -> None:
@@ -93,13 +104,7 @@ async def test_an_instance_that_dies_makes_it_fail_though_the_others_do_its_work
     before = await left_behind(kafka)
     load = ("--events", "3000", "--users", "500", "--rate", "250")
     process = service_process("load-test", *SMALL, *load, **BRISK)
-
-    async def replaying() -> bool:
-        found = await left_behind(kafka) - before
-        ends = [await kafka.end_offsets(name) for name in found if not name.endswith(".dead-letters")]
-        return any(sum(end.values()) > 100 for end in ends)
-
-    await wait_until(replaying, 60, what="the replay has begun")
+    await replaying(kafka, before)
     os.kill(children(process, "run")[0], signal.SIGKILL)
     assert await process.exit_code(110) == 1, process.output()
     report = result(process)
@@ -111,8 +116,8 @@ async def test_an_instance_that_dies_makes_it_fail_though_the_others_do_its_work
 
 async def test_when_it_is_interrupted_nothing_of_it_stays(kafka: KafkaBroker, service_process: Start) -> None:
     before = await left_behind(kafka)
-    process = service_process("load-test", *SMALL, "--rate", "10", **BRISK)
-    await wait_until(lambda: len(children(process, "run")) == 2, 60, what="two instances")
+    process = service_process("load-test", *SMALL, "--rate", "100", **BRISK)
+    await replaying(kafka, before)
     pids = [*children(process, "run"), *children(process, "sandbox")]
     os.kill(process.pid, signal.SIGINT)
     assert await process.exit_code() == 130, process.output()

@@ -54,4 +54,4 @@ def test_a_recording_that_is_not_there_is_said_before_anything_starts(
 ) -> None:
     assert cli.main(["load-test", "--from", str(tmp_path / "none.ndjson")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("none.ndjson: No such file or directory")
+    assert line.endswith("none.ndjson: there is no such file")
