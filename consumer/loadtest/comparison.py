@@ -64,24 +64,32 @@ def rows(now: Report, earlier: Report | None) -> list[Row]:
 
 def differences(now: Report, earlier: Report) -> list[Difference]:
     """Return what differs in load and machine: as long as there is anything, no ratio speaks of the program alone."""
-    return [*_different("load", now.load, earlier.load), *_different("machine", now.machine, earlier.machine)]
+    here, there = (
+        {"load": to_builtins(report.load), "machine": to_builtins(report.machine)} for report in (now, earlier)
+    )
+    del here["machine"]["load_average"], there["machine"]["load_average"]  # never the same; each report has it
+    return list(_different("", here, there))
 
 
-def _different(kind: str, now: Struct, earlier: Struct) -> Iterator[Difference]:
-    for name in structs.asdict(now):
-        if name == "load_average":  # it never is the same; the reports say it
-            continue
-        here, there = (to_builtins(getattr(one, name)) for one in (now, earlier))
-        if here != there:
-            yield Difference(f"{kind}: {name.replace('_', ' ')}", _shown(here), _shown(there))
+def _different(place: str, now: Any, earlier: Any) -> Iterator[Difference]:
+    if isinstance(now, dict) and isinstance(earlier, dict):
+        for name in dict.fromkeys([*now, *earlier]):
+            yield from _different(f"{place}: {name}" if place else name, now.get(name), earlier.get(name))
+    elif now != earlier:
+        yield Difference(place.replace("_", " ") if place.islower() else place, _shown(now), _shown(earlier))
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one not in (None, False)) or "none"
-    if isinstance(value, list):
-        return "; ".join(map(_shown, value)) or "none"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    match value:
+        case dict():
+            return ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one)
+        case list() | tuple():
+            return "; ".join(map(_shown, value)) or "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

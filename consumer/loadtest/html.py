@@ -68,8 +68,8 @@ def _verdict(report: Report) -> str:
 
 
 def _card(row: Row) -> str:
-    beside = f' <span class="soft">{wording.ratio(row)}</span>' if row.ratio is not None else ""
-    return f'<div class="card"><span class="soft">{escape(row.name)}</span><b>{wording.figure(row)}{beside}</b></div>'
+    beside = f'<span class="soft">{wording.ratio(row)}</span>' if row.ratio is not None else ""
+    return f'<div class="card"><span class="soft">{escape(row.name)}</span><b>{wording.figure(row)}</b>{beside}</div>'
 
 
 def _comparison(report: Report, earlier: Report, figures: Sequence[Row]) -> Iterator[str]:
