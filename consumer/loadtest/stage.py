@@ -123,7 +123,7 @@ class LoadTest:
         )
         if not plan.backlog:
             await self._start(sandbox)
-        async with topic, _beside(sampler.run(), sink.run()):
+        async with topic, beside(sampler.run(), sink.run()):
             self._sink = sink
             self.phase = "replaying"
             summary = await self._replay(recording, sink, pacer)
@@ -185,13 +185,13 @@ class LoadTest:
                     headers = dict(record.headers)
                     number = headers.get(NUMBER)
                     reason = (headers.get("dead-letter-reason") or b"").decode()
-                    user_id = (record.key or b"").decode(errors="replace")
+                    user_id = self._expectation.of(record)[0] or (record.key or b"").decode(errors="replace")
                     letters.append(Letter(reason, user_id, int(number) if number else -1))
         return letters
 
 
 @asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Do these while the block runs; a failure of one ends it."""
     async with asyncio.TaskGroup() as tasks:
         begun = [tasks.create_task(work) for work in works]

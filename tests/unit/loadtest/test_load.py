@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from consumer.failure import Failure
 from consumer.loadtest import environment, events
 from consumer.loadtest.events import Expectation, Invented
 from consumer.loadtest.plan import LoadPlan
 from consumer.loadtest.sent import NUMBER, NotingSink
+from consumer.loadtest.stage import beside
 from consumer.replay.pace import Pacer, at_once, at_rate
 from consumer.replay.record import Record, to_line
 from consumer.replay.run import Replay
@@ -144,6 +146,21 @@ async def test_every_event_is_noted_with_its_number_and_version_and_order_per_ke
         assert (versions[0], versions[-1]) == ((1, 1) if user.skipped else (2, user.version))
         assert user.skipped or user.address
         assert world.versions[user_id] == user.version - 1
+
+
+async def test_a_topic_that_refuses_ends_the_replay() -> None:
+    class Refusing(Topic):
+        async def put(self, record: Record, due: float | None = None) -> None:
+            raise Failure("no")
+
+    plan, pacer = LoadPlan(events=5000, users=40), Pacer(at_once, time.monotonic)
+    people = events.people(plan, [])
+    sink = NotingSink(Refusing(), pacer, expectation(), people, change=Changing().change, share=1, seed=1)
+    with pytest.raises(ExceptionGroup) as refusal:
+        async with asyncio.timeout(5) as patience, beside(sink.run()):
+            await Replay(Invented(plan, "vendor"), sink, pacer).run(events.whole)
+    assert refusal.group_contains(Failure)
+    assert not patience.expired()
 
 
 async def test_intended_times_are_the_schedules_and_no_event_is_sent_before_its_own() -> None:
