@@ -65,7 +65,8 @@ def _requests(kinds: Sequence[Requests]) -> list[Agreement]:
         more = sum(kind.log for kind in here) - sum(kind.program for kind in answered)
         for kind in here if not errors else answered:
             agrees = kind.log == kind.program if not errors else kind.log >= kind.program and more <= errors
-            what = f"requests: {api} {operation} {kind.status}"
+            unheard = f", {kind.log - kind.program:,} of them not heard in time" if agrees and errors else ""
+            what = f"requests: {api} {operation} {kind.status}{unheard if kind.log > kind.program else ''}"
             found.append(Agreement(what=what, program=kind.program, seen=kind.log, agrees=agrees))
     return found
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from consumer.loadtest.agreement import total
 from consumer.loadtest.evidence import Evidence
 from consumer.loadtest.instances import Metrics
 from consumer.loadtest.report import Agreement, Events, Process, QuotaUse
@@ -47,6 +48,9 @@ def notes(evidence: Evidence, others: Sequence[Process]) -> list[str]:
         found.append(
             f"events were sent up to {late:.1f} s late: machine or broker cannot keep this pace; latencies include it"
         )
+    unanswered = total(evidence).sum("api_requests_total", status="error")
+    if unanswered and not evidence.plan.faults:
+        found.append(f"{unanswered:,.0f} requests got no answer in time though no fault was asked for")
     where = evidence.machine
     if where.load_average > where.cores / 2:
         found.append(f"the machine was busy before: load average {where.load_average:g} on {where.cores} cores")

@@ -34,7 +34,7 @@ def figure(row: Row, *, earlier: bool = False) -> str:
 
 def ratio(row: Row) -> str:
     """Return how many times the earlier figure it is."""
-    return NONE if row.ratio is None else f"x {row.ratio:.2f}"
+    return NONE if row.ratio is None else f"x{row.ratio:.2f}"
 
 
 def load(plan: LoadPlan) -> list[tuple[str, str]]:

@@ -162,6 +162,8 @@ def test_what_spoils_the_times_is_noted() -> None:
     assert report(right_run(machine=busy)).notes == ["the machine was busy before: load average 1.5 on 2 cores"]
     (late,) = report(right_run(lateness=2.5)).notes
     assert late.startswith("events were sent up to 2.5 s late")
+    (unheard,) = report(right_run(metrics=with_counts(error=2))).notes
+    assert unheard == "2 requests got no answer in time though no fault was asked for"
 
 
 def disagreements(evidence: Evidence) -> list[str]:
@@ -185,7 +187,9 @@ def test_one_request_too_many_or_too_few_on_either_side_is_a_disagreement() -> N
 
 
 def test_a_request_without_an_answer_may_have_been_answered_late_or_not_have_arrived() -> None:
-    assert disagreements(right_run(metrics=with_counts(_200=-1, error=1))) == []
+    late = right_run(metrics=with_counts(_200=-1, error=1))
+    assert disagreements(late) == []
+    assert "requests: sesamy get_user 200, 1 of them not heard in time" in [it.what for it in report(late).agreement]
     assert disagreements(right_run(metrics=with_counts(error=1))) == []
     assert disagreements(right_run(metrics=with_counts(_200=-2, error=1))) == ["requests: sesamy get_user 200"]
 

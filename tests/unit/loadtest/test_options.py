@@ -43,6 +43,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert said in line
 
 
+def test_the_sandbox_says_which_file_of_user_ids_it_cannot_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["sandbox", "--user-ids", str(tmp_path / "none")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("none: No such file or directory; give a file with a user id in each line")
+
+
 def test_where_there_is_no_kafka_it_says_so_and_leaves_no_process(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["load-test", "--events", "1"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
