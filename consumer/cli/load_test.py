@@ -203,6 +203,8 @@ def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | N
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise SettingsError(f"{option} {folder}: {error.strerror}") from None
+    if args.keep and any(args.keep.iterdir()):
+        raise SettingsError(f"--keep {args.keep}: it is not empty, and logs of two load tests must not mix")
     if args.report:
         files = {args.report / "report.html": page, args.report / "report.json": figures}
     files |= {args.html: page} if args.html else {}

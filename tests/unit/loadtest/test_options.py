@@ -27,6 +27,7 @@ def _kafka_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--html", "missing/report.html"), "missing/report.html: cannot be written"),
         (("--report", "/dev/null"), "--report /dev/null: "),
         (("--keep", "/dev/null"), "--keep /dev/null: "),
+        (("--keep", "/"), "--keep /: it is not empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
