@@ -3,6 +3,8 @@
 import time
 from typing import Protocol
 
+_SUSPENDED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Seconds since an arbitrary start; never goes back."""
@@ -16,5 +18,4 @@ def suspended_time() -> float:
 
     A lease measured with a clock that stops in a suspend would look fresh after it.
     """
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
+    return time.clock_gettime(_SUSPENDED)

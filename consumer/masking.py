@@ -1,9 +1,10 @@
 """Keeps personal data and secrets out of logs, metrics, pages, dead-letter headers and exception texts (promise P8)."""
 
+import json
 import re
 
-_secrets: dict[str, None] = {}
-"""Every secret this process has held: an API may repeat in an error what it was sent."""
+_secrets: dict[str, bytes] = {}
+"""Every secret this process has held, and how it stands in JSON: an API may repeat in an error what it was sent."""
 
 _SHORTEST = 8
 """Characters of a secret that is masked wherever it stands; a shorter one would tear words apart."""
@@ -39,9 +40,14 @@ def remember_secret(value: str) -> None:
     """Have the value masked from now on."""
     if len(value) >= _SHORTEST:
         _secrets.pop(value, None)
-        _secrets[value] = None
+        _secrets[value] = json.dumps(value, ensure_ascii=False)[1:-1].encode(errors="replace")
         if len(_secrets) > _MOST_SECRETS:
             del _secrets[next(iter(_secrets))]
+
+
+def is_clean(text: bytes) -> bool:
+    """Tell whether there is surely nothing to mask in some JSON, without reading it value by value."""
+    return not (b"@" in text or b"%40" in text or any(secret in text for secret in _secrets.values()))
 
 
 def contains_address(text: str) -> bool:

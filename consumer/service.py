@@ -119,11 +119,13 @@ async def open_service(
     topic = settings.kafka.topic
     await _require_topics(settings)
     async with AsyncExitStack() as stack:
-        clients = await stack.enter_async_context(open_clients(settings, metrics))
+        membership = Membership(settings.kafka.session_timeout, suspended_time)
+        clients = await stack.enter_async_context(
+            open_clients(settings, metrics, write_timeout=membership.write_timeout)
+        )
         consumer, producer, admin_client = await _connect(settings, stack, more)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
-        membership = Membership(settings.kafka.session_timeout, suspended_time)
         ledger = Ledger(metrics, time.time)
         recent = Recent(time.time)
         dead_letters = RememberedDeadLetters(
@@ -155,7 +157,6 @@ async def open_service(
             clients.account_fields,
             rules_of(settings),
             metrics,
-            write_timeout=membership.write_timeout,
             dry_run=settings.sync.dry_run,
         )
         lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from schemas.decoding import convert, decode_json
+from schemas.decoding import convert, decode_json, straight
 
 
 class ListAssociation(Struct, frozen=True, kw_only=True):
@@ -41,13 +41,19 @@ class AccountField(Struct, frozen=True, kw_only=True):
     type: str | None = None
 
 
+_decoder = msgspec.json.Decoder(Contact)
+
+
 def decode_contact(body: bytes) -> Contact:
     """Decode a contact, with `custom` as an object whichever way none is spelled (an empty list included).
 
     Raises `msgspec.DecodeError`, or `msgspec.ValidationError` when it is no contact. A `custom` of another shape is
     such an error, since laying our fields over it would lose what it holds.
     """
-    return contact_from(decode_json(body))
+    contact = straight(body, _decoder)
+    if contact is None:
+        return contact_from(decode_json(body))
+    return contact if contact.custom is not None else msgspec.structs.replace(contact, custom={})
 
 
 def contact_from(answer: Any) -> Contact:

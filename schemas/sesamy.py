@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from schemas.decoding import Page, convert, decode_json, decode_page
+from schemas.decoding import Page, decode, decode_page
 
 __all__ = [
     "Contract",
@@ -122,7 +122,7 @@ def decode_profile(body: bytes) -> Profile:
     One of `userId` and `id` is required (either name, assumption): an answer without is something else, and must not
     pass for a user without an e-mail address.
     """
-    profile = convert(decode_json(body), Profile)
+    profile = decode(body, Profile)
     if profile.user_id is None and profile.id is None:
         raise msgspec.ValidationError("Object missing required field `userId`")
     return profile

@@ -28,6 +28,12 @@ async def shown(line: Callable[[], str]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+        wipe()
+
+
+def wipe() -> None:
+    """Take the line away, if there may be one, before something else is printed there."""
+    if sys.stderr.isatty():
         print(_LINE, end="", file=sys.stderr, flush=True)
 
 

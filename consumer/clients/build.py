@@ -10,7 +10,7 @@ from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Wire, open_session
+from consumer.clients.wire import WRITE_TIMEOUT, Wire, open_session
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
@@ -42,8 +42,13 @@ class Clients:
 
 
 @asynccontextmanager
-async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Clients]:
-    """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's."""
+async def open_clients(
+    settings: Settings, metrics: Metrics, *, write_timeout: float = WRITE_TIMEOUT
+) -> AsyncIterator[Clients]:
+    """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's.
+
+    `write_timeout` bounds each request to Mailmojo, in seconds.
+    """
     async with open_session(settings.sync.concurrency) as session:
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
@@ -63,7 +68,7 @@ async def open_clients(settings: Settings, metrics: Metrics) -> AsyncIterator[Cl
         mailmojo = Transport(
             "mailmojo",
             settings.mailmojo.api_url,
-            Wire("mailmojo", session, metrics),
+            Wire("mailmojo", session, metrics, timeout=write_timeout),
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )

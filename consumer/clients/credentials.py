@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 import msgspec
+from yarl import URL
 
 from consumer.clients.errors import Rejected, Unauthorized, Unavailable
 from consumer.clients.single_flight import SingleFlight
@@ -58,7 +59,7 @@ class ClientCredentials:
         wall_clock: Clock = time.time,
     ) -> None:
         """Fetch from `token_url`; `pause` is told for how many seconds the token endpoint wants no calls."""
-        self._token_url = token_url
+        self._token_url = URL(token_url, encoded=True)
         self._client_id = client_id
         self._client_secret = client_secret
         self._wire = wire

@@ -1,13 +1,12 @@
 """Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.verdicts import detail
 from consumer.clients.wire import Answer, segment
+from schemas.decoding import Page, decode_page
 from schemas.mailmojo import Contact, decode_contact
 
 
@@ -18,11 +17,9 @@ class MailmojoClient:
         self._transport = transport
         self._list = f"/v1/lists/{segment(list_id)}/"
 
-    @asynccontextmanager
-    async def turn(self, permits: int) -> AsyncIterator[Turn]:
+    def turn(self, permits: int) -> Turn:
         """Take so many permits of the quota in one turn, so that a GET and its write are one round trip apart."""
-        async with self._transport.turn(permits) as turn:
-            yield turn
+        return self._transport.turn(permits)
 
     async def get_contact(self, turn: Turn, email: str) -> Contact | None:
         """Return the contact, or None when the account has none with this address (404, assumption)."""
@@ -56,6 +53,29 @@ class MailmojoClient:
         if answer.status == 404:
             raise UnknownList("mailmojo", "add_subscriber", 404, detail(answer.body))
         return _echo(answer)
+
+    async def listed(
+        self, which: Literal["subscribers", "unsubscribed"], limit: int, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return contacts of our list as they come, blank values left out.
+
+        What `offset` does is unknown, so the first call goes without it.
+
+        Raises:
+            Rejected: refused, or there is no such call (404, 405).
+        """
+        operation = f"list_{which}"
+        params = {"limit": limit} | ({"offset": offset} if offset else {})
+        async with self.turn(1) as turn:
+            path = f"{self._list}{which}/"
+            answer = await turn.request("GET", path, operation=operation, params=params, accept={404, 405})
+        if answer.status in {404, 405}:
+            raise Rejected("mailmojo", operation, answer.status, detail(answer.body))
+        try:
+            page: Page[dict[str, Any]] = decode_page(answer.body, dict)
+        except ValueError as error:
+            raise Unavailable("mailmojo", operation, answer.status, f"an unreadable answer: {error}") from None
+        return page.items
 
     async def probe(self) -> None:
         """Make a call that depends on no contact.

@@ -7,9 +7,8 @@ together never exceed the capacity. A held permit does not leak away, so however
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Self
 
 from aiolimiter import AsyncLimiter
 from msgspec import Struct
@@ -46,14 +45,29 @@ class _Bucket(AsyncLimiter):
             return 0.0
         return excess / self._rate_per_sec if excess <= self._level + _EPSILON and self._rate_per_sec else math.inf
 
+    def pour_into(self, room: float, amount: float) -> bool:
+        """Pour the amount if there is this much room just now, and return whether there is."""
+        if self.level + room - self.max_rate > _EPSILON:
+            return False
+        self._level += amount
+        return True
+
 
 class Permits:
     """The permits of one turn. Obtained from `QuotaGate.turn`, of use only inside its block."""
 
-    def __init__(self, gate: "QuotaGate") -> None:
+    def __init__(self, gate: "QuotaGate", wanted: int) -> None:
         self._gate = gate
+        self.wanted = wanted
         self.held = 0
         self.waited = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._gate._enter(self)  # noqa: SLF001 - the two halves of one thing, here and below
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate._leave(self)  # noqa: SLF001
 
     async def spend(self) -> None:
         """Wait until one request may be sent, and count it as sent. Called right before each request.
@@ -61,11 +75,11 @@ class Permits:
         Beyond the permits of the turn one more is taken, ahead of turns that have not begun: a sync that has read
         half of its state is finished before another starts.
         """
-        await self._gate._spend(self)  # noqa: SLF001 - the two halves of one thing
+        await self._gate._spend(self)  # noqa: SLF001
 
     async def ready(self) -> None:
         """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now."""
-        await self._gate._ready(self)  # noqa: SLF001 - as above
+        await self._gate._ready(self)  # noqa: SLF001
 
 
 class GateState(Struct, frozen=True):
@@ -125,31 +139,12 @@ class QuotaGate:
         if stored_burst:
             self._bucket = self._bucket_for(share)
 
-    @asynccontextmanager
-    async def turn(self, permits: int) -> AsyncIterator[Permits]:
+    def turn(self, permits: int) -> Permits:
         """Take permits all at once, first come, first served; on leaving, what was not spent goes back.
 
         More than the capacity can hold are taken one by one as they are spent.
         """
-        mine = Permits(self)
-
-        def size() -> int:
-            return max(1, min(permits, math.floor(self._bucket.max_rate + _EPSILON)))
-
-        def take() -> None:
-            mine.held = size()
-            self._held += mine.held
-
-        try:
-            await self._pass(mine, self._turns, _Waiter(lambda: self._bucket.seconds_until(self._held + size()), take))
-            try:
-                yield mine
-            finally:
-                self._waited.observe(mine.waited)
-        finally:
-            self._held -= mine.held
-            mine.held = 0
-            self._serve()
+        return Permits(self, permits)
 
     def close(self, seconds: float) -> None:
         """Let nothing through for so long, counted from now; a longer closure that is under way stays."""
@@ -186,15 +181,45 @@ class QuotaGate:
         capacity = max(1.0, self._burst * share)
         return _Bucket(capacity, capacity / (self._rate * share))
 
+    async def _enter(self, mine: Permits) -> None:
+        def size() -> int:
+            return max(1, min(mine.wanted, math.floor(self._bucket.max_rate + _EPSILON)))
+
+        def take() -> None:
+            mine.held = size()
+            self._held += mine.held
+
+        if self._at_once(self._held + size(), 0):
+            take()
+            return
+        try:
+            await self._pass(mine, self._turns, _Waiter(lambda: self._bucket.seconds_until(self._held + size()), take))
+        except asyncio.CancelledError:
+            self._give_back(mine)
+            raise
+
+    def _leave(self, mine: Permits) -> None:
+        self._waited.observe(mine.waited)
+        self._give_back(mine)
+
+    def _give_back(self, mine: Permits) -> None:
+        self._held -= mine.held
+        mine.held = 0
+        if self._spends or self._extras or self._turns:
+            self._serve()
+
     async def _spend(self, mine: Permits) -> None:
         held = mine.held > 0
         mine.held -= held  # so that no other call of this turn counts on it while this one waits
+        # For what is held there is room, unless the share shrank meanwhile.
+        if self._at_once(1 if held else self._held + 1, 1):
+            self._held -= held
+            return
 
         def take() -> None:
             self._held -= held
             self._bucket.pour(1)
 
-        # For what is held there is room, unless the share shrank meanwhile.
         waiter = _Waiter(lambda: self._bucket.seconds_until(1 if held else self._held + 1), take)
         try:
             await self._pass(mine, self._spends if held else self._extras, waiter)
@@ -212,8 +237,17 @@ class QuotaGate:
             self._held += missing
             mine.held += missing
 
+        if self._at_once(self._held + 1 if missing else 1, 0):
+            take()
+            return
         waiter = _Waiter(lambda: self._bucket.seconds_until(self._held + 1 if missing else 1), take)
         await self._pass(mine, self._extras if missing else self._spends, waiter)
+
+    def _at_once(self, room: float, amount: float) -> bool:
+        """Pour the amount if nobody is in line, the gate is open and there is room: no quota costs nothing, nearly."""
+        if self._spends or self._extras or self._turns or self._loop.time() < self._closed_until:
+            return False
+        return self._bucket.pour_into(room, amount)
 
     async def _pass(self, mine: Permits, line: deque[_Waiter], waiter: _Waiter) -> None:
         began = self._loop.time()

@@ -1,9 +1,8 @@
 """Sesamy's Management API: a user's state, with as few calls as its answers allow (`reference/sesamy.md`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Self, TypeVar
 
 from msgspec import Struct, ValidationError
 
@@ -40,14 +39,12 @@ class SesamyClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator["Reading"]:
+    def reading(self) -> "Reading":
         """Take the permits that one user's reads need, in one turn. What is not used goes back to the quota.
 
         Everything read inside the block was asked for after its beginning.
         """
-        async with self._transport.turn(_READS) as turn:
-            yield Reading(turn)
+        return Reading(self._transport.turn(_READS))
 
     async def users(self, offset: int, limit: int) -> Page[ListedUser]:
         """Return the users from `offset` on, `limit` of them or as many as the API gives at a time.
@@ -67,10 +64,17 @@ class SesamyClient:
 
 
 class Reading:
-    """The reads of one user. Every method raises `ApiError` when a call fails."""
+    """The reads of one user, as a context. Every method raises `ApiError` when a call fails."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
+
+    async def __aenter__(self) -> Self:
+        await self._turn.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._turn.__aexit__(*error)
 
     async def profile(self, user_id: str) -> Profile | None:
         """Return the profile, or None when Sesamy does not know the user."""
@@ -82,14 +86,13 @@ class Reading:
         """Return the user's whole state. Without a contract there is no payment to ask for."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                paid = tasks.create_task(self._contracts_and_transactions(user_id))
                 entitlements = tasks.create_task(self._list("entitlements", Entitlement, user_id, paged=False))
+                contracts, transactions = await self._contracts_and_transactions(user_id)
         except ExceptionGroup as failures:
             first = failures.exceptions[0]
             if not isinstance(first, ApiError):
                 raise
             raise first from None
-        contracts, transactions = paid.result()
         return UserState(
             user_id=user_id,
             profile=profile,

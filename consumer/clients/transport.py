@@ -1,17 +1,17 @@
 """The one way to send a request to an API: through a permit of its quota, with its credentials, read by one table."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, Self
 
 import orjson
 from msgspec import Struct
+from yarl import URL
 
 from consumer.clients.errors import Api, Unauthorized
 from consumer.clients.quota import Permits, QuotaGate
 from consumer.clients.verdicts import error_for, seconds_to_wait
-from consumer.clients.wire import Answer, Wire, segment
+from consumer.clients.wire import Answer, Wire, exact_url, segment
 from consumer.clock import Clock
 
 
@@ -25,19 +25,19 @@ class Credentials(Protocol):
         """Take note that the API refused this value, and return whether there is another one to try once."""
 
 
-class _Request(Struct, frozen=True):
-    method: str
-    url: str
-    operation: str
-    body: bytes | None
-
-
 class Turn:
-    """A turn at the quota: requests go out here and nowhere else."""
+    """A turn at the quota, as a context: requests go out here and nowhere else. Unused permits go back at its end."""
 
     def __init__(self, transport: "Transport", permits: Permits) -> None:
         self._transport = transport
         self._permits = permits
+
+    async def __aenter__(self) -> Self:
+        await self._permits.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._permits.__aexit__(*error)
 
     async def ready(self) -> None:
         """Wait until the next request of this turn can go out at once. For a caller who looks at a clock before it."""
@@ -61,10 +61,17 @@ class Turn:
         Raises:
             ApiError: every other answer, or none; see `errors.py`.
         """
-        query = "&".join(f"{name}={segment(str(value))}" for name, value in (params or {}).items())
-        url = f"{path}?{query}" if query else path
-        body = None if json is None else orjson.dumps(json)
-        return await self._transport.exchange(self._permits, _Request(method, url, operation, body), accept)
+        query = "&".join([f"{name}={segment(str(value))}" for name, value in params.items()]) if params else ""
+        request = _Request(method, path, query, operation, None if json is None else orjson.dumps(json))
+        return await self._transport.exchange(self._permits, request, accept)
+
+
+class _Request(Struct, frozen=True):
+    method: str
+    path: str
+    query: str
+    operation: str
+    body: bytes | None
 
 
 class Transport:
@@ -82,17 +89,15 @@ class Transport:
     ) -> None:
         """Send to `base_url`; `wall_clock` (unix seconds) is what dates in headers are compared with."""
         self._api: Api = api
-        self._base_url = base_url.rstrip("/")
+        self._base_url = URL(base_url.rstrip("/"), encoded=True)
         self._wire = wire
         self._gate = gate
         self._credentials = credentials
         self._wall_clock = wall_clock
 
-    @asynccontextmanager
-    async def turn(self, permits: int) -> AsyncIterator[Turn]:
-        """Wait for one's turn and so many permits of the quota; those not used go back at the end of the block."""
-        async with self._gate.turn(permits) as held:
-            yield Turn(self, held)
+    def turn(self, permits: int) -> Turn:
+        """Return a context that begins with one's turn and so many permits of the quota."""
+        return Turn(self, self._gate.turn(permits))
 
     async def exchange(self, permits: Permits, request: _Request, accept: Collection[int]) -> Answer:
         """Do what `Turn.request` promises."""
@@ -113,14 +118,11 @@ class Transport:
         headers = {"Authorization": credentials}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        url = exact_url(self._base_url, request.path, request.query)
         # The permit comes last: between it and the request nothing may wait, or requests would bunch up.
         await permits.spend()
         answer = await self._wire.send(
-            request.method,
-            self._base_url + request.url,
-            operation=request.operation,
-            headers=headers,
-            body=request.body,
+            request.method, url, operation=request.operation, headers=headers, body=request.body
         )
         if wait := seconds_to_wait(answer, self._wall_clock()):
             self._gate.close(wait)

@@ -82,16 +82,18 @@ def plan(wanted: Wanted, contact: Contact | None, rules: Rules) -> Plan:
 def clear(contact: Contact, rules: Rules) -> Plan:
     """Take everything that is ours off a contact whose Sesamy user is gone. Never subscribes.
 
-    `made_single_purchase` goes as well: it is permanent for a user, and this contact is none any more.
+    `made_single_purchase` goes as well: it is permanent for a user, and this contact is none any more. Fields that
+    are not on the contact are not named: an account may lack some.
     """
-    nothing = Wanted(email=contact.email.strip().lower(), custom={field.name: None for field in ACCOUNT_FIELDS})
+    there = [field.name for field in ACCOUNT_FIELDS if field.name in (contact.custom or {})]
+    nothing = Wanted(email=person.normalised(contact.email), custom=dict.fromkeys(there))
     return _write("patch", nothing, contact, [tag for tag in contact.tags or () if not is_ours(tag)], rules)
 
 
 def echo_differences(body: dict[str, Any], echo: Contact) -> tuple[str, ...]:
     """Name what a write's echo shows otherwise than it was sent; names only, never values."""
     differing: list[str] = []
-    if body["email"] != echo.email.strip().lower():
+    if body["email"] != person.normalised(echo.email):
         differing.append("email")
     differing += [name for name in _SCALARS if name in body and body[name] != getattr(echo, name)]
     if "tags" in body and set(body["tags"]) != set(echo.tags or ()):
@@ -151,6 +153,8 @@ def _may_join(contact: Contact, list_id: str) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     """Compare two values of a field: every "no value" is the same, true is not 1, and 3 is 3.0."""
+    if one == other and type(one) is type(other):
+        return True
     if one in (None, "") or other in (None, ""):
         return one in (None, "") and other in (None, "")
     if isinstance(one, bool) or isinstance(other, bool):

@@ -4,6 +4,8 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+_LONGEST_DATE = len("YYYY-MM-DD")
+
 
 class UnreadableState(ValueError):
     """A value that decides a field cannot be read. Names the field, never the value.
@@ -26,8 +28,9 @@ def day(text: str, name: str, zone: ZoneInfo) -> str:
 
     A bare date is that day in every zone.
     """
-    with suppress(ValueError):
-        return date.fromisoformat(text.strip()).isoformat()
+    if len(bare := text.strip()) <= _LONGEST_DATE:
+        with suppress(ValueError):
+            return date.fromisoformat(bare).isoformat()
     moment = instant(text, name)
     with suppress(OverflowError):  # "for ever" is sometimes the last second that there is: it has no tomorrow
         moment = moment.astimezone(zone)

@@ -10,14 +10,23 @@ def is_guest(user_id: str, profile: Profile, guest_prefixes: Iterable[str]) -> b
 
     How a guest is marked is unknown. Assumed: the profile says so, or the user id starts with one of the prefixes.
     """
-    if any(mark is True for mark in (profile.is_guest, profile.guest, profile.temporary)):
-        return True
-    return any(prefix and user_id.startswith(prefix) for prefix in guest_prefixes)
+    marked = profile.is_guest is True or profile.guest is True or profile.temporary is True
+    return marked or is_guest_id(user_id, guest_prefixes)
+
+
+def is_guest_id(user_id: str, guest_prefixes: Iterable[str]) -> bool:
+    """Tell a guest whom the id alone gives away."""
+    return user_id.startswith(tuple(filter(None, guest_prefixes)))
 
 
 def address(profile: Profile) -> str | None:
-    """Return the e-mail address, trimmed and lower-cased (`reference/mailmojo.md`: the contact's only key)."""
-    return _first(profile.email.lower() if profile.email else None)
+    """Return the e-mail address as `normalised`, None when there is none."""
+    return normalised(profile.email or "") or None
+
+
+def normalised(email: str) -> str:
+    """Return an address trimmed and in lower case (`reference/mailmojo.md`: the contact's only key, in any case)."""
+    return email.strip().lower()
 
 
 def first_name(profile: Profile) -> str | None:
@@ -39,4 +48,7 @@ def phone(profile: Profile) -> str | None:
 
 
 def _first(*candidates: str | None) -> str | None:
-    return next((trimmed for text in candidates if text and (trimmed := text.strip())), None)
+    for text in candidates:
+        if text and (trimmed := text.strip()):
+            return trimmed
+    return None

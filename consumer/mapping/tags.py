@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 from unicodedata import normalize
 
@@ -54,8 +55,12 @@ def is_ours(tag: str) -> bool:
     return tag.startswith(PREFIX)
 
 
+@lru_cache(maxsize=4096)
 def slug(text: str) -> str:
-    """Return the variable part of a tag: lower-case letters (Nordic ones too) and digits, joined by hyphens."""
+    """Return the variable part of a tag: lower-case letters (Nordic ones too) and digits, joined by hyphens.
+
+    Kept for a while: products are few, and many users have them.
+    """
     return _SEPARATORS.sub("-", normalize("NFC", normalize("NFC", text).lower())).strip("-")
 
 

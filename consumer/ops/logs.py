@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import Final, TextIO
 
 import orjson
@@ -16,7 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from consumer.clock import Clock
-from consumer.masking import mask_addresses, mask_secrets
+from consumer.masking import is_clean, mask_addresses, mask_secrets
 from consumer.settings import LogSettings
 
 _QUIET_SECONDS: Final = 60.0
@@ -24,6 +25,8 @@ _OF_A_KIND: Final = 20
 """Warnings and errors of ours of one kind that pass within that time: enough to see what they have in common."""
 
 _KINDS_KEPT: Final = 1000
+
+_JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -39,13 +42,13 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         QuietRepeats(Repeats(_OF_A_KIND, _QUIET_SECONDS)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        mask,
     ]
     factory: structlog.BytesLoggerFactory | structlog.WriteLoggerFactory
     if settings.format == "json":
         processors.append(_to_json)
         factory = structlog.BytesLoggerFactory(stream.buffer)
     else:
+        processors.append(mask)
         processors.append(
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
@@ -81,11 +84,16 @@ def _masked(value: object) -> object:
     return mask_addresses(str(value))
 
 
-def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _to_json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    with suppress(TypeError):
+        line = orjson.dumps(event, option=_JSON_ONLY)
+        if is_clean(line):  # as nearly every line is
+            return line
+    masked = mask(logger, method, event)
     try:
-        return orjson.dumps(event)
+        return orjson.dumps(masked)
     except TypeError:  # an integer beyond 64 bits, or half a character from somebody's JSON: a log call never fails
-        return json.dumps(event).encode()
+        return json.dumps(masked).encode()
 
 
 class Repeats:

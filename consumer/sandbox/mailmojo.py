@@ -6,6 +6,7 @@ one of `Answers`.
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from consumer.sandbox import bodies, contacts
+from consumer.sandbox.answers import Answers
 from consumer.sandbox.contacts import Contact, fold, user_version
 from consumer.sandbox.endpoint import Call, Endpoint, Handler, Refusal, Reply, broken_rule
 from consumer.sandbox.swagger import FIELDS_ELSEWHERE, FIELDS_PATH, document
+
+Shape = Callable[[Contact, Answers, dict[str, str]], dict[str, Any]]
+"""How a contact stands on the wire."""
 
 _READS = frozenset({"GET"})
 
@@ -199,23 +204,27 @@ class MailmojoApi(Endpoint):
         return Reply.json(contacts.base_contact(contact, self.answers, self.world.fields) | {"subscribed": True})
 
     def _subscribers(self, call: Call, list_id: int) -> Reply:
-        shape = contacts.base_contact
-        found = (contact for contact in self.world.contacts() if contact.on_list(list_id) == "a")
-        return Reply.json([shape(c, self.answers, self.world.fields) for c in self._limited(call, found)])
+        return self._contacts(call, list_id, "a", contacts.base_contact)
 
     def _unsubscribed(self, call: Call, list_id: int) -> Reply:
-        shape = contacts.full_contact
-        found = (contact for contact in self.world.contacts() if contact.on_list(list_id) == "u")
-        return Reply.json([shape(c, self.answers, self.world.fields) for c in self._limited(call, found)])
+        if self.answers.unsubscribed == "404":
+            raise Refusal(404, "no such path")
+        return self._contacts(call, list_id, "u", contacts.full_contact)
 
-    @staticmethod
-    def _limited(call: Call, found: Any) -> list[Contact]:
-        query = call.query("limit")
-        if "limit" not in query:
-            return list(found)
-        if not query["limit"].isdecimal() or query["limit"] == "0":
-            raise broken_rule("limit is a number, at least 1")
-        return [contact for contact, _ in zip(found, range(int(query["limit"])), strict=False)]
+    def _contacts(self, call: Call, list_id: int, status: str, shape: Shape) -> Reply:
+        query = call.query("limit", "offset")
+        if any(not value.isdecimal() for value in query.values()) or query.get("limit") == "0":
+            raise broken_rule("limit is a number, at least 1, and offset one, too")
+        if "offset" in query and self.answers.contacts_offset == "refused":
+            raise Refusal(int(self.answers.refusal), "offset: no such parameter")
+        first = int(query.get("offset", 0)) if self.answers.contacts_offset == "taken" else 0
+        most = [int(text) for text in (query.get("limit"), self.answers.contacts_cap) if text and text != "none"]
+        found = (contact for contact in self.world.contacts() if contact.on_list(list_id) == status)
+        page = itertools.islice(found, first, first + min(most) if most else None)
+        items = [shape(contact, self.answers, self.world.fields) for contact in page]
+        if self.answers.listed == "address":
+            items = [{"email": item["email"]} for item in items]
+        return Reply.json({"data": items} if self.answers.contact_lists == "data" else items)
 
     def _lists(self, call: Call) -> Reply:
         call.query()

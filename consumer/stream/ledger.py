@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from consumer.ops.metrics import Metrics
 from consumer.stream import offset_map
@@ -29,6 +30,7 @@ class Ledger:
     def __init__(self, metrics: Metrics, wall_clock: Callable[[], float]) -> None:
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._partitions: dict[int, PartitionOffsets] = {}
         self._generation = -1
         self._map_bound = offset_map.BOUND
@@ -76,8 +78,15 @@ class Ledger:
             self._metrics.commit_violations.inc()
             _log.error("commit.violation", partition=event.partition, offset=event.offset, committed=books.committed)
         books.complete(event.offset)
-        self._metrics.events.labels(event.event_type, outcome).inc()
+        self._counter(event.event_type, outcome).inc()
         self._metrics.event_age.observe(max(0.0, self._wall_clock() - event.recorded_at))
+
+    def _counter(self, event_type: str, outcome: str) -> Counter:
+        # Looking labels up takes as long as counting.
+        found = self._counters.get((event_type, outcome))
+        if found is None:
+            found = self._counters[event_type, outcome] = self._metrics.events.labels(event_type, outcome)
+        return found
 
     def commit_plan(self, positions: Mapping[int, int]) -> dict[int, tuple[int, str]]:
         """Return by partition the offset to commit and its metadata, the map of what is done above it.

@@ -7,10 +7,8 @@ work starts while it is fresh, and nothing starts once the session may have run 
 
 from typing import Final
 
+from consumer.clients.wire import WRITE_TIMEOUT
 from consumer.clock import Clock
-
-_WRITE_TIMEOUT: Final = 5.0
-"""Seconds that a write phase may last: a process that lost its partitions may still land a write this long (P2)."""
 
 _MARGIN: Final = 1.0
 """Seconds between the last write that may land and the end of the session, for timers that fire late."""
@@ -26,7 +24,7 @@ class Membership:
         self.generation = 0
         self.partitions: frozenset[int] = frozenset()
         # A short session leaves less time to write, too: there must be a lease to write under.
-        self.write_timeout = min(_WRITE_TIMEOUT, session_timeout / 2)
+        self.write_timeout = min(WRITE_TIMEOUT, session_timeout / 2)
         self.lease_duration = session_timeout - self.write_timeout - min(_MARGIN, session_timeout / 10)
         self._clock = clock
         self._renewed_at: float | None = None

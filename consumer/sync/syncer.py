@@ -1,15 +1,11 @@
 """The use case: read a user's state from Sesamy, work out what the contact should be, write what differs."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 from msgspec import Struct
 
 from consumer.clients.account_fields import AccountFields
-from consumer.clients.errors import Unavailable
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import SesamyClient
 from consumer.mapping import contact as contacts
@@ -20,7 +16,6 @@ from consumer.ops.metrics import Metrics
 from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
-from schemas.sesamy import Profile
 
 _log = structlog.get_logger("sync")
 
@@ -49,16 +44,14 @@ class Syncer:
         rules: Rules,
         metrics: Metrics,
         *,
-        write_timeout: float = 5.0,
         dry_run: bool = False,
     ) -> None:
-        """Sync with these clients; `write_timeout` bounds each request to Mailmojo, in seconds (P2)."""
+        """Sync with these clients, each of whose requests is bounded in time; with `dry_run`, write nothing."""
         self._sesamy = sesamy
         self._mailmojo = mailmojo
         self._account_fields = account_fields
         self._rules = rules
         self._metrics = metrics
-        self._write_timeout = write_timeout
         self._dry_run = dry_run
         self._addresses = AddressLocks()
 
@@ -102,7 +95,7 @@ class Syncer:
 
     async def _read(self, user_id: str, flight: Flight) -> Wanted | Outcome:
         """Read no more than the result depends on: a guest or a user without e-mail costs one call, or none."""
-        if person.is_guest(user_id, Profile(), self._rules.guest_prefixes):
+        if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
         async with self._sesamy.reading() as reading:
@@ -121,8 +114,7 @@ class Syncer:
         """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""
         async with self._mailmojo.turn(_PAIR) as turn:
             await turn.ready()
-            async with self._in_time("get_contact"):
-                contact = await self._mailmojo.get_contact(turn, wanted.email)
+            contact = await self._mailmojo.get_contact(turn, wanted.email)
             plan = contacts.plan(wanted, contact, self._rules)
             if plan.action == "none":
                 return plan
@@ -139,11 +131,10 @@ class Syncer:
             await turn.ready()
             with flight.writing():
                 # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
-                async with self._in_time("write_contact"):
-                    if plan.action == "patch":
-                        echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
-                    else:
-                        echo = await self._mailmojo.add_subscriber(turn, plan.body)
+                if plan.action == "patch":
+                    echo = await self._mailmojo.patch_contact(turn, wanted.email, plan.body)
+                else:
+                    echo = await self._mailmojo.add_subscriber(turn, plan.body)
                 flight.wrote(audit)
         if plan.conflict:
             self._metrics.contact_conflicts.inc()
@@ -152,11 +143,3 @@ class Syncer:
             self._metrics.echo_mismatches.inc()
             _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
         return plan
-
-    @asynccontextmanager
-    async def _in_time(self, operation: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._write_timeout):
-                yield
-        except TimeoutError:
-            raise Unavailable("mailmojo", operation, None, f"no answer within {self._write_timeout:g} s") from None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ from tests.chaos.schedule import (
     TokensRevoked,
     Trouble,
 )
+from tests.chaos.served import Served
 from tests.chaos.stage import Stage, open_stage
 from tests.kafka_broker import KafkaBroker
 
@@ -73,7 +75,8 @@ async def run(schedule: Schedule, kafka: KafkaBroker, folder: Path) -> Run:
         _poison(stage, always_500, always_422)
         stage.group.start(*INSTANCES)
         await stage.group.joined()
-        keeper = asyncio.create_task(stage.group.keep_alive())
+        served = Served(stage.group)
+        watchers = [asyncio.create_task(stage.group.keep_alive()), asyncio.create_task(served.run())]
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_load(stage, schedule, dice, users))
@@ -81,11 +84,14 @@ async def run(schedule: Schedule, kafka: KafkaBroker, folder: Path) -> Run:
                     tasks.create_task(_strike(stage, fault))
             drained_after, stuck = await _drain(stage)
         finally:
-            keeper.cancel()
-            await asyncio.wait([keeper])
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.wait(watchers)
+        assert all(watcher.cancelled() for watcher in watchers), "a watcher ended before the run did"
         evidence = await stage.evidence()
         poisoned = {always_500: "exhausted", always_422: "rejected"}
-        found = [*stuck, *findings(evidence, poisoned, _QUOTAS), *stage.group.failures(), *leaks(stage)]
+        found = [*stuck, *findings(evidence, poisoned, _QUOTAS), *stage.group.failures(), *served.findings()]
+        found += await leaks(stage, served)
     return Run(
         schedule=schedule,
         seconds=time.monotonic() - began,
@@ -114,12 +120,19 @@ def complaint(done: Run, folder: Path) -> str:
     return f"{found}\n  again: {again}\n  logs of the instances: {folder}\n  faults:\n{faults}"
 
 
-def leaks(stage: Stage) -> list[str]:
-    """Return which secrets and addresses the instances' output holds (P8)."""
-    output = "".join(stage.group.outputs()).lower()
+async def leaks(stage: Stage, served: Served) -> list[str]:
+    """Return which secrets and addresses stand in what the instances printed, served and stored as headers (P8)."""
+    letters = await stage.kafka.read_all(f"{stage.topic}.dead-letters")
+    places = {path: "".join(texts) for path, texts in served.texts.items()} | {
+        "the output": "".join(stage.group.outputs()),
+        "a dead letter's headers": "".join(value.decode() for letter in letters for _, value in letter.headers),
+    }
     contacts = [contact.email.lower() for contact in stage.sandbox.world.contacts()]
+    personal = [*contacts, *(quote(email, safe="").lower() for email in contacts)]
     secrets = [stage.sandbox.client_secret, stage.sandbox.api_token]
-    return [f"P8 the output holds {text}" for text in (*contacts, *secrets) if text in output]
+    return [
+        f"P8 {place} holds {it}" for place, text in places.items() for it in (*personal, *secrets) if it in text.lower()
+    ]
 
 
 def _poison(stage: Stage, always_500: str, always_422: str) -> None:

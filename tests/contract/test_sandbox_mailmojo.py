@@ -386,6 +386,43 @@ async def test_fields_come_bare_or_wrapped(mailmojo: SandboxClient, shape: type)
     assert isinstance((await mailmojo("GET", "/v1/fields/"))[1], shape)
 
 
+@pytest.mark.parametrize(
+    ("answers", "status", "found"),
+    [
+        (Answers(), 200, ["n1", "n2"]),
+        (Answers(contacts_offset="ignored"), 200, ["n0", "n1"]),
+        (Answers(contacts_offset="refused", refusal="422"), 422, None),
+    ],
+)
+async def test_an_offset_is_taken_ignored_or_refused(mailmojo: SandboxClient, status: int, found: Any) -> None:
+    for n in range(3):
+        mailmojo.sandbox.world.add_contact(f"n{n}@example.no")
+    answer, contacts = await mailmojo("GET", SUBSCRIBERS + "?limit=2&offset=1")
+    names = [contact["email"].partition("@")[0] for contact in contacts] if answer == 200 else None
+    assert (answer, names) == (status, found)
+    assert not mailmojo.rules_broken
+
+
+@pytest.mark.parametrize(("answers", "count"), [(Answers(), 103), (Answers(contacts_cap="100"), 100)])
+async def test_a_list_of_contacts_may_be_cut(mailmojo: SandboxClient, count: int) -> None:
+    for n in range(103):
+        mailmojo.sandbox.world.add_contact(f"n{n}@example.no")
+    assert len((await mailmojo("GET", SUBSCRIBERS + "?limit=200"))[1]) == count
+    assert len((await mailmojo("GET", SUBSCRIBERS))[1]) == count
+
+
+@under("listed=address", "contact_lists=data")
+async def test_a_list_of_contacts_may_show_addresses_alone_and_be_wrapped(mailmojo: SandboxClient) -> None:
+    mailmojo.sandbox.world.add_contact(KARI, tags=["vip"], custom={"Shoe size": 44})
+    assert await mailmojo("GET", SUBSCRIBERS) == (200, {"data": [{"email": KARI}]})
+
+
+@under("unsubscribed=404")
+async def test_who_unsubscribed_may_not_be_listed(mailmojo: SandboxClient) -> None:
+    assert (await mailmojo("GET", "/v1/lists/7/unsubscribed/"))[0] == 404
+    assert not mailmojo.rules_broken
+
+
 @under("field_conflict=409")
 async def test_a_field_that_exists_may_be_409(mailmojo: SandboxClient) -> None:
     assert (await mailmojo("POST", "/v1/fields/", {"name": "Shoe size", "type": "text"}))[0] == 409

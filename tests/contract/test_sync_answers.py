@@ -1,7 +1,6 @@
 """A sync makes the contact right whatever the answer to each unknown of the references (`Answers`)."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,27 +18,11 @@ from consumer.settings import load
 from consumer.sync.flight import LoneFlight
 from consumer.sync.outcome import Outcome
 from consumer.sync.syncer import Syncer
+from tests.contract.every_answer import EVERY, HIGH
 from tests.integration.oracle import View, address, expected, is_skipped
 
 USERS = 51  # each kind of user three times, each kind of contact four times
 MANY = 130  # more than a page
-HIGH = {
-    "SESAMY_REQUESTS_PER_MINUTE": "1000000",
-    "SESAMY_BURST": "1000",
-    "MAILMOJO_REQUESTS_PER_SECOND": "10000",
-    "MAILMOJO_BURST": "1000",
-}
-
-
-def combinations(count: int) -> dict[str, Answers]:
-    """Return random answers to all unknowns at once: what is right under each answer alone may still clash."""
-    dice, found = random.Random(1), {}
-    for number in range(count):
-        chosen = {name: dice.choice(answers) for name, answers in Answers.choices().items()}
-        if chosen["fields"] == "none":
-            chosen["unregistered"] = "accept"  # refusing fields that nobody can create leaves nothing to be right
-        found[f"together-{number}"] = Answers.of(f"{name}={answer}" for name, answer in chosen.items())
-    return found
 
 
 def many_of_everything() -> dict[str, Any]:
@@ -111,7 +94,7 @@ def users(sandbox: Sandbox) -> list[User]:
     return [user for user_id in sandbox.world.user_ids() if (user := sandbox.world.user(user_id))]
 
 
-@pytest.mark.parametrize("answers", (every := Answers.variants() | combinations(12)).values(), ids=every.keys())
+@pytest.mark.parametrize("answers", EVERY.values(), ids=EVERY.keys())
 async def test_a_sync_is_right_under_every_answer_and_a_second_one_writes_nothing(answers: Answers) -> None:
     async with opened(answers) as (sandbox, syncer):
         before = {user.id: sandbox.world.contact(address(user)) if address(user) else None for user in users(sandbox)}

@@ -64,6 +64,15 @@ def test_addresses_are_masked_wherever_they_stand(stream: Stream, format_: str) 
     assert "kari" not in text
 
 
+@pytest.mark.parametrize("value", ["s3cr3t-t0ken", 'qu"te\\d-t0ken', "blå-t0ken"])
+def test_secrets_are_masked_wherever_they_stand(stream: Stream, value: str) -> None:
+    secret = Secret(value)
+    logs.configure(LogSettings(format="json"), stream)
+    structlog.get_logger().error(f"refused: {secret.value}", deep={"error": [f"Bearer {secret.value}."]})
+    (line,) = json_lines(stream)
+    assert (line["event"], line["deep"]) == ("refused: ***", {"error": ["Bearer ***."]})
+
+
 def test_a_traceback_shows_no_local_values(stream: Stream) -> None:
     logs.configure(LogSettings(format="console"), stream)
     password = "hunter" + "2"

@@ -5,7 +5,7 @@ import pytest
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.mailmojo import MailmojoClient
 from schemas.mailmojo import Contact
-from tests.unit.clients.scripted import Bench, Reply, bench
+from tests.unit.clients.scripted import Bench, Reply, bench, in_turn
 
 EMAIL = "a+b@x.no"
 CONTACT = {"email": EMAIL, "tags": ["vip"], "custom": {"a": 1}, "status": "a"}
@@ -78,3 +78,28 @@ async def test_the_probe_reads_the_list() -> None:
     async with bench(lambda _: Reply(200, {"id": 77})) as it:
         await client(it).probe()
     assert it.server.calls() == [("GET", "/v1/lists/77/")]
+
+
+async def test_contacts_are_listed_bare_or_wrapped_and_the_first_call_has_no_offset() -> None:
+    replies = in_turn(Reply(200, [CONTACT | {"phone": None}]), Reply(200, {"data": [CONTACT]}))
+    async with bench(replies) as it:
+        assert await client(it).listed("subscribers", 500) == [CONTACT]
+        assert await client(it).listed("unsubscribed", 500, 490) == [CONTACT]
+    assert it.server.calls() == [
+        ("GET", "/v1/lists/77/subscribers/?limit=500"),
+        ("GET", "/v1/lists/77/unsubscribed/?limit=500&offset=490"),
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 422])
+async def test_a_list_that_there_is_not_is_rejected(status: int) -> None:
+    async with bench(lambda _: Reply(status)) as it:
+        with pytest.raises(Rejected, match=f"list_subscribers: HTTP {status}"):
+            await client(it).listed("subscribers", 500)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"<html>"])
+async def test_an_unreadable_list_is_never_an_empty_one(body: bytes) -> None:
+    async with bench(lambda _: Reply(200, body)) as it:
+        with pytest.raises(Unavailable, match="list_subscribers: HTTP 200: an unreadable answer"):
+            await client(it).listed("subscribers", 500)

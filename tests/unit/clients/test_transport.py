@@ -66,6 +66,13 @@ async def test_no_answer_in_time_is_unavailable() -> None:
             await send(it.transport)
 
 
+async def test_a_time_out_is_not_rounded_up() -> None:
+    async with bench(lambda _: Reply(), patience=5.0) as it:
+        timeout = it.transport._wire._timeout
+    assert timeout.total == 5.0
+    assert timeout.ceil_threshold > timeout.total
+
+
 async def test_a_server_that_is_not_there_is_unavailable_and_not_named() -> None:
     async with bench(lambda _: Reply()) as it:
         nowhere = Transport("mailmojo", "http://127.0.0.1:1", it.transport._wire, it.gate, Token("Bearer t"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from consumer.mapping.contact import Plan, derive, echo_differences, plan
+from consumer.mapping.contact import Plan, clear, derive, echo_differences, plan
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.mapping.state import Rules, UserState
 from schemas.mailmojo import Contact, decode_contact
@@ -143,6 +143,14 @@ def test_planning_again_after_a_write_yields_nothing(
         assert shown in (None, "") if value is None else (shown == value and type(shown) is type(value))
 
 
+def foreign_tags(contact: Contact) -> list[str]:
+    return [tag for tag in contact.tags or () if not tag.startswith("sesamy_")]
+
+
+def foreign_fields(contact: Contact) -> dict[str, Any]:
+    return {name: value for name, value in (contact.custom or {}).items() if name not in OURS}
+
+
 @given(state=states, stored=stored_contacts, mailmojo=mailmojos, rules=rules)
 def test_what_is_not_ours_survives_every_write(
     state: UserState, stored: dict[str, Any], mailmojo: Mailmojo, rules: Rules
@@ -150,12 +158,6 @@ def test_what_is_not_ours_survives_every_write(
     before = mailmojo.read(stored)
     planned = plan(derive(state, rules), before, rules)
     after = mailmojo.read(mailmojo.write(stored, planned))
-
-    def foreign_tags(contact: Contact) -> list[str]:
-        return [tag for tag in contact.tags or () if not tag.startswith("sesamy_")]
-
-    def foreign_fields(contact: Contact) -> dict[str, Any]:
-        return {name: value for name, value in (contact.custom or {}).items() if name not in OURS}
 
     assert foreign_tags(after) == foreign_tags(before)
     assert foreign_fields(after) == foreign_fields(before)
@@ -177,3 +179,20 @@ def test_nobody_who_left_is_ever_subscribed(
     elif not ours:
         assert planned.action == "subscribe"
     assert (planned.body.get("force_subscribe") is False) is (planned.action == "subscribe")
+
+
+@given(stored=stored_contacts, mailmojo=mailmojos, rules=rules)
+def test_clearing_takes_all_of_ours_and_nothing_else_and_again_nothing(
+    stored: dict[str, Any], mailmojo: Mailmojo, rules: Rules
+) -> None:
+    before = mailmojo.read(stored)
+    planned = clear(before, rules)
+    after = mailmojo.read(mailmojo.write(stored, planned))
+    assert planned.action in {"none", "patch"}
+    assert set(planned.body) <= {"email", "tags", "custom"}
+    assert foreign_tags(after) == (after.tags or []) == foreign_tags(before)
+    assert foreign_fields(after) == foreign_fields(before)
+    assert [value for name, value in (after.custom or {}).items() if name in OURS and value not in (None, "")] == []
+    assert set((planned.body.get("custom") or {}).keys()) <= (before.custom or {}).keys()
+    assert planned.action == "none" or echo_differences(planned.body, after) == ()
+    assert clear(after, rules).action == "none"

@@ -1,0 +1,189 @@
+"""`reconcile`: clear contacts whose Sesamy user is gone or has another address."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from consumer.cli import DONE, FAILED, INTERRUPTED, options, output
+from consumer.cli.interrupting import interruptible
+from consumer.cli.progress import shown, wipe
+from consumer.cli.run import run_loop
+from consumer.failure import Failure
+from consumer.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from consumer.clients.build import Clients
+    from consumer.reconcile.clearing import Cleared, Clearing
+    from consumer.reconcile.search import Found, Search
+
+_SHARE: Final = 0.5
+"""Part of both quotas that this command takes at most: the service needs them for its syncs."""
+
+_SHOWN: Final = 20
+"""Contacts that are shown before the question whether to clear them."""
+
+_EPILOG = """\
+examples:
+  sesamy-mailmojo reconcile --dry-run
+  sesamy-mailmojo reconcile                       # shows what it found, and asks
+  sesamy-mailmojo reconcile --expect 50           # unattended: clears 50 contacts at most, or none
+  sesamy-mailmojo reconcile --contacts emails.txt
+
+A contact is looked at if its Sesamy User ID is set, and cleared if Sesamy, asked for that user once more right before,
+does not know the user or has another address. What goes are the tags that begin with sesamy_ and the 13 account
+fields; everything else stays, and nobody is subscribed, unsubscribed or deleted. It needs no Kafka and may run beside
+the service, with half of both quotas at most. Stopped or killed it can be run again: what is cleared is not found any
+more. Where nearly everything looks wrong (more than half of our contacts), --yes is not enough: see --expect."""
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "reconcile",
+        help="clear contacts whose Sesamy user is gone or has another address",
+        description="Finds contacts whose Sesamy user is gone or has another address, and clears our tags and fields\n"
+        "there.",
+        epilog=_EPILOG,
+    )
+    sure = parser.add_mutually_exclusive_group()
+    sure.add_argument("--dry-run", action="store_true", help="only say what would be cleared; reads, writes nothing")
+    sure.add_argument("--yes", action="store_true", help="do not ask")
+    sure.add_argument(
+        "--expect",
+        type=options.count(0),
+        metavar="N",
+        help="do not ask, and clear nothing if it is more than N; more than half of our contacts only if it is N",
+    )
+    parser.add_argument(
+        "--contacts", type=Path, metavar="FILE", help="look at the contacts with these addresses, one a line, instead"
+    )
+    parser.add_argument("--unmasked", action="store_true", help="show whole addresses")
+    parser.add_argument("--json", action="store_true", help="the result as one line of JSON")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(args: argparse.Namespace) -> int:
+    settings = load(os.environ, args.config, needs={"sesamy", "mailmojo"})
+    args.dry_run = args.dry_run or settings.sync.dry_run
+    if not (args.dry_run or args.yes or args.expect is not None or sys.stdin.isatty()):
+        raise SettingsError(
+            "reconcile asks before it clears contacts, and nobody is at the terminal: "
+            "give --yes, --expect N or --dry-run"
+        )
+
+    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
+    from consumer.masking import mask_addresses, mask_secrets  # noqa: PLC0415 - `--help` does without, as what follows
+    from consumer.ops import logs  # noqa: PLC0415 - heavy
+    from consumer.reconcile.address_file import read_addresses  # noqa: PLC0415
+
+    mask = mask_secrets if args.unmasked else mask_addresses
+    addresses = read_addresses(args.contacts) if args.contacts else None
+    logs.configure(settings.log)
+    search, ended = run_loop(_search(settings, addresses))
+    found = search.found
+    if not args.json:
+        print(report.found(found, ended=ended))
+    for complaint in report.complaints(found):
+        output.complain(mask(complaint))
+    clearing = None
+    if ended and found.suspects:
+        if not args.dry_run:
+            _make_sure(found, args, mask)
+        clearing, ended = run_loop(_clear(settings, found, args, mask))
+    if args.json:
+        output.print_json(report.result(found, clearing, dry_run=args.dry_run, ended=ended))
+    elif clearing:
+        print(report.cleared(clearing, len(found.suspects), dry_run=args.dry_run, ended=ended))
+    if not ended:
+        return INTERRUPTED
+    return FAILED if found.failed or (clearing and (clearing.failed or clearing.tally.differing)) else DONE
+
+
+async def _search(settings: Settings, addresses: Sequence[str] | None) -> "tuple[Search, bool]":
+    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
+    from consumer.reconcile.search import Search  # noqa: PLC0415
+
+    async with _clients(settings, lambda: "nothing was cleared") as clients:
+        search = Search(clients.sesamy, clients.mailmojo, settings.sync, addresses=addresses)
+        began = time.monotonic()
+        async with shown(lambda: report.searching(search, time.monotonic() - began)):
+            return search, await interruptible(search.run())
+
+
+async def _clear(
+    settings: Settings, found: "Found", args: argparse.Namespace, mask: Callable[[str], str]
+) -> "tuple[Clearing, bool]":
+    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
+    from consumer.reconcile.clearing import Clearing, log_audit  # noqa: PLC0415
+    from consumer.service import rules_of  # noqa: PLC0415
+
+    def tell(cleared: "Cleared") -> None:
+        wipe()
+        if not args.dry_run:
+            log_audit(cleared)
+        elif not args.json:
+            print(mask(report.preview(cleared)))
+
+    async with _clients(settings, lambda: f"{clearing.tally.cleared} contacts are done; run it again") as clients:
+        clearing = Clearing(
+            clients.sesamy, clients.mailmojo, rules_of(settings), settings.sync, tell, dry_run=args.dry_run
+        )
+        began, count = time.monotonic(), len(found.suspects)
+        try:
+            async with shown(lambda: report.working(clearing, count, time.monotonic() - began)):
+                return clearing, await interruptible(clearing.run(found.suspects))
+        finally:
+            for suspect, error in clearing.failed:
+                output.complain(mask(f"{suspect.address} {suspect.user_id}: {error}"))
+
+
+@asynccontextmanager
+async def _clients(settings: Settings, done: Callable[[], str]) -> "AsyncIterator[Clients]":
+    """Open the clients; an API that is of no use becomes one line, with what is `done`."""
+    from consumer.clients.build import open_clients  # noqa: PLC0415 - heavy, as what follows
+    from consumer.clients.errors import ApiError  # noqa: PLC0415
+    from consumer.clients.wire import READ_TIMEOUT  # noqa: PLC0415
+    from consumer.masking import mask_addresses  # noqa: PLC0415
+    from consumer.ops.metrics import Metrics  # noqa: PLC0415
+
+    # No lease bounds a request here, and a page of a list may take longer than a contact.
+    async with open_clients(settings, Metrics(), write_timeout=READ_TIMEOUT) as clients:
+        clients.set_share(_SHARE)
+        try:
+            yield clients
+        except ApiError as error:
+            raise Failure(f"{mask_addresses(str(error))}; {done()}; `check` may say more") from error
+
+
+def _make_sure(found: "Found", args: argparse.Namespace, mask: Callable[[str], str]) -> None:
+    """Let the operator confirm the count, or refuse. Raises `Failure`: nothing is cleared."""
+    count = len(found.suspects)
+    if args.expect is not None and count > args.expect:
+        raise Failure(f"{count} contacts would be cleared, more than --expect {args.expect}; nothing was cleared")
+    if args.yes or args.expect is not None:
+        if found.alarm and args.expect != count:
+            raise Failure(
+                f"{count} contacts would be cleared: {found.alarm}. Wrong credentials, or another tenant? Nothing was "
+                f"cleared; if it is right, --expect {count} clears them"
+            )
+        return
+    for suspect in found.suspects[:_SHOWN]:
+        print(mask(f"  {suspect.address}  {suspect.user_id}"))
+    if count > _SHOWN:
+        print(f"  and {count - _SHOWN} more (--dry-run shows all)")
+    if found.alarm:
+        output.complain(f"{found.alarm}: wrong credentials, or another tenant?")
+    if not _confirmed(count):
+        raise Failure("nothing was cleared")
+
+
+def _confirmed(count: int) -> bool:
+    try:
+        return input(f"Type {count} to clear them: ").strip() == str(count)
+    except EOFError:
+        return False
