@@ -9,10 +9,10 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test demo lint format bench soak wheel clean
+.PHONY: help test demo lint format bench load-test soak wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: lint ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
 	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
@@ -31,6 +31,9 @@ format: $(DEV) ## what ruff can mend by itself
 
 bench: $(DEV) ## throughput against a real Kafka (BENCH_ARGS=--help)
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+
+load-test: $(DEV) ## a load on three instances and a real Kafka, and a report (LOAD_TEST_ARGS=--help)
+	$(BIN)/python -m tests.load_testing $(LOAD_TEST_ARGS)
 
 soak: $(DEV) ## chaos with new seeds until stopped, a line per run (SOAK_ARGS=--help)
 	$(BIN)/python -m tests.chaos $(SOAK_ARGS)

@@ -14,7 +14,19 @@ from consumer.failure import Failure
 from consumer.settings import SettingsError
 
 PROGRAM = "sesamy-mailmojo"
-COMMANDS = ("run", "demo", "check", "sync", "backfill", "reconcile", "dead_letters", "replay", "sandbox", "ingest")
+COMMANDS = (
+    "run",
+    "demo",
+    "check",
+    "sync",
+    "backfill",
+    "reconcile",
+    "dead_letters",
+    "replay",
+    "load_test",
+    "sandbox",
+    "ingest",
+)
 """Modules of this package, in the order of `--help`. They import what is heavy inside their handlers."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130

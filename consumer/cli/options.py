@@ -49,6 +49,21 @@ def positive(text: str) -> float:
     return number
 
 
+def between(least: float, most: float) -> Callable[[str], float]:
+    """Return a parser of numbers from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {least:g} to {most:g}")
+        return number
+
+    return parse
+
+
 def partitions(text: str) -> frozenset[int]:
     """Return partitions, given as in `0,2-4`."""
     if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", text):

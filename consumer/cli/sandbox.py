@@ -14,7 +14,7 @@ from consumer.failure import Failure
 from consumer.settings import SettingsError
 
 if TYPE_CHECKING:
-    from consumer.sandbox import Options, Sandbox
+    from consumer.sandbox import Options, Rule, Sandbox
 
 _EPILOG = """\
 examples:
@@ -61,6 +61,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     world.add_argument("--users", type=count, default=1000, metavar="N", help="invented users (default: %(default)s)")
     world.add_argument("--seed", type=count, default=1, metavar="N", help="same seed, same users and faults")
     world.add_argument("--ordinary", action="store_true", help="no guests and nobody without an address")
+    world.add_argument(
+        "--user-ids", type=Path, metavar="FILE", help="users of these ids, one a line, instead; all of them ordinary"
+    )
     world.add_argument("--answer", action="append", default=[], metavar="NAME=ANSWER", help="see below; repeatable")
     faults = parser.add_argument_group("faults (also while it runs: see the control address)")
     faults.add_argument("--latency", type=seconds, default=0.0, metavar="SECONDS", help="of every answer")
@@ -108,12 +111,17 @@ def _options(args: argparse.Namespace) -> "Options":
             sesamy_quota=sesamy,
             mailmojo_quota=mailmojo,
             token_lifetime=args.token_lifetime,
-            rules=tuple(_rule(text) for text in args.fault),
+            rules=tuple(rule(text) for text in args.fault),
         ),
     )
 
 
-def _rule(text: str) -> Any:
+def rule(text: str) -> "Rule":
+    """Return the fault that is written so.
+
+    Raises:
+        SettingsError: it is none.
+    """
     import msgspec  # noqa: PLC0415 - only where a fault is given
 
     from consumer.sandbox import Rule  # noqa: PLC0415
@@ -125,12 +133,24 @@ def _rule(text: str) -> Any:
         raise SettingsError(f"--fault: {text!r}: {error}") from None
 
 
+def _user_ids(path: Path) -> list[str]:
+    try:
+        return list(filter(None, path.read_text(encoding="utf-8").split("\n")))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SettingsError(f"--user-ids {path}: {reason}; give a file with a user id in each line") from None
+
+
 async def _serve(args: argparse.Namespace, options: "Options") -> int:
     from consumer.sandbox import Sandbox, World  # noqa: PLC0415 - pulls in the HTTP server
     from consumer.sandbox.population import ORDINARY, USERS  # noqa: PLC0415
 
     world = World()
-    world.populate(args.users, args.seed, kinds=ORDINARY if args.ordinary else USERS)
+    if args.user_ids:
+        ids = _user_ids(args.user_ids)
+        world.populate(len(ids), args.seed, kinds=ORDINARY, ids=ids)
+    else:
+        world.populate(args.users, args.seed, kinds=ORDINARY if args.ordinary else USERS)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -156,7 +176,7 @@ def _announce(args: argparse.Namespace, sandbox: "Sandbox") -> None:
         print(f"  Sesamy    {sandbox.sesamy_url}   (token: {sandbox.token_url})")
         print(f"  Mailmojo  {sandbox.mailmojo_url}   (list {sandbox.list_id})")
         print(f"  control   {sandbox.control_url}/   (log, violations, users, contacts, faults)")
-        print(f"  world     {args.users} users, seed {args.seed}\n\nPoint the service at them:\n")
+        print(f"  world     {len(sandbox.world.user_ids())} users, seed {args.seed}\n\nPoint the service at them:\n")
         print("\n".join(f"  export {name}={value}" for name, value in environment.items()))
         print("\nCtrl-C ends it.")
     sys.stdout.flush()

@@ -122,7 +122,8 @@ class RequestLog:
             msgspec.DecodeError: it is no request log.
         """
         log = cls()
-        log.extend(msgspec.json.Decoder(Record).decode_lines(path.read_bytes()))
+        with path.open("rb") as lines:
+            log.extend(map(msgspec.json.Decoder(Record).decode, lines))
         return log
 
     def extend(self, records: Iterable[Record]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,10 +50,14 @@ class Seed(NamedTuple):
     number: int
     kind: str
     contact: str
+    given_id: str = ""
+    """The user's id where it is not invented."""
 
     @property
     def user_id(self) -> str:
-        """The user's id, in one of the documented shapes."""
+        """The user's id, in one of the documented shapes unless it was given."""
+        if self.given_id:
+            return self.given_id
         digest = hashlib.blake2b(b"%d:%d" % (self.seed, self.number), digest_size=12).hexdigest()
         if self.kind == "guest_prefixed":
             return f"{'guest' if self.number % 2 else 'anonymous'}|{digest}"
@@ -129,6 +134,13 @@ class Seed(NamedTuple):
         if self.contact == "other_list":
             lists = {other_list_id: "u"}
         return contact | {"status": status, "lists": lists}
+
+
+def seed_of(
+    seed: int, number: int, kinds: Sequence[str] = USERS, contacts: Sequence[str] = CONTACTS, given_id: str = ""
+) -> Seed:
+    """Return the user with this number in a population of these kinds, each in turn."""
+    return Seed(seed, number, kinds[number % len(kinds)], contacts[number % len(contacts)], given_id)
 
 
 def _names(index: int, dice: random.Random) -> dict[str, Any]:

@@ -72,11 +72,16 @@ class World:
         *,
         kinds: Sequence[str] = population.USERS,
         contacts: Sequence[str] = population.CONTACTS,
+        ids: Sequence[str] = (),
     ) -> None:
-        """Add `n` users of these kinds in turn, and what Mailmojo knew of them before. Same seed, same world."""
+        """Add `n` users of these kinds in turn, and what Mailmojo knew of them before. Same seed, same world.
+
+        The first users have these ids, the others invented ones.
+        """
         self.fields |= population.FOREIGN_FIELDS
         for index in range(n):
-            seedling = population.Seed(seed, index, kinds[index % len(kinds)], contacts[index % len(contacts)])
+            given = ids[index] if index < len(ids) else ""
+            seedling = population.seed_of(seed, index, kinds, contacts, given)
             self._users[seedling.user_id] = seedling
             if seedling.contact != "none" and (address := seedling.address):
                 self._contacts[fold(address)] = seedling

@@ -48,7 +48,7 @@ def test_the_version() -> None:
     assert (result.returncode, result.stdout.split()[0]) == (0, "sesamy-mailmojo")
 
 
-@pytest.mark.parametrize("command", ["run", "check", "sync", "reconcile", "ingest"])
+@pytest.mark.parametrize("command", ["run", "check", "sync", "reconcile", "load-test", "ingest"])
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0

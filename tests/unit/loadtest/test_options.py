@@ -1,0 +1,66 @@
+"""Wrong options and settings: exit code 2, one line that names the option."""
+
+from pathlib import Path
+
+import pytest
+
+from consumer import cli
+
+
+@pytest.fixture(autouse=True)
+def _kafka_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--from", "x.ndjson", "--users", "5"), "--users is for invented events; --from brings users of its own"),
+        (("--from", "x.ndjson", "--zipf"), "--zipf is for invented events"),
+        (("--from", "topic:"), "--from: neither topic:NAME nor a file"),
+        (("--speed", "2"), "--speed is for recorded events (--from); use --rate"),
+        (("--rate", "2", "--max"), "argument --max: not allowed with argument --rate"),
+        (("--instances", "0"), "argument --instances: '0' is no whole number from 1 on"),
+        (("--changes", "2"), "argument --changes: '2' is no number from 0 to 1"),
+        (("--fault", "colour=red"), "--fault: 'colour=red'"),
+        (("--compare", "missing.json"), "--compare missing.json: No such file or directory"),
+        (("--html", "missing/report.html"), "missing/report.html: cannot be written"),
+        (("--report", "/dev/null"), "--report /dev/null: "),
+        (("--keep", "/dev/null"), "--keep /dev/null: "),
+        (("--keep", "/"), "--keep /: it is not empty"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    options: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["load-test", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_the_sandbox_says_which_file_of_user_ids_it_cannot_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["sandbox", "--user-ids", str(tmp_path / "none")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("none: No such file or directory; give a file with a user id in each line")
+
+
+def test_where_there_is_no_kafka_it_says_so_and_leaves_no_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["load-test", "--events", "1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot reach Kafka at 127.0.0.1:1 (KAFKA_BOOTSTRAP_SERVERS)" in line
+
+
+def test_a_recording_that_is_not_there_is_said_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["load-test", "--from", str(tmp_path / "none.ndjson")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("none.ndjson: there is no such file")
