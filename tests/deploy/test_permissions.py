@@ -33,10 +33,10 @@ COMMANDS = ("run", "check", "sync", "dead-letters")
 
 def _acls() -> list[AclBinding]:
     section = PAGE.read_text(encoding="utf-8").partition("**Least privilege at Kafka**")[2].partition("\n**")[0]
-    rows = re.findall(r"^\| (topic|group) `([\w.-]+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (topic|group|transactional id) `([\w.-]+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
     return [
         AclBinding(
-            ResourceType[kind.upper()],
+            ResourceType[kind.upper().replace(" ", "_")],
             name,
             ResourcePatternType.LITERAL,
             f"User:{command}",
