@@ -190,9 +190,7 @@ async def _transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
             await producer.start()
         yield producer
     finally:
-        with suppress(KafkaError, OSError):  # it would go on trying for as long as the broker is away
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                await producer.stop()
+        await kafka.stop(producer)
 
 
 def _within(timestamp: int, times: Times) -> bool:
