@@ -160,18 +160,15 @@ class PutBack:
                     left.get(letter.place[0], set()).discard(letter.place[1])
                 notes = retried.commits(self._settings, left, self._ends)
                 await producer.send_offsets_to_transaction(notes, retried.group_of(self._settings))
-        except ProducerFenced:  # whoever took over has ended this transaction
-            raise
         except BaseException:
-            with suppress(KafkaError, OSError):
+            with suppress(KafkaError, OSError, AssertionError):  # aiokafka asserts that it may; fenced, it may not
                 async with asyncio.timeout(_FAREWELL_SECONDS):
                     await producer.abort_transaction()
             raise
-        # Not cut short: whether it took effect would not be known.
         committing = asyncio.ensure_future(producer.commit_transaction())
         try:
-            await asyncio.shield(committing)
-        finally:
+            await asyncio.wait([committing], timeout=_TRANSACTION_SECONDS)
+        finally:  # not cut short by a signal: whether it took effect would not be known
             async with asyncio.timeout(_TRANSACTION_SECONDS):
                 await committing
             self._open = left
