@@ -106,8 +106,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     from consumer.ops import logs  # noqa: PLC0415
 
-    # What goes wrong is told in one line at the end; Kafka's client says the same in many.
-    logs.configure(structs.replace(settings.log, level="critical"))
+    logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     return settings
 
 

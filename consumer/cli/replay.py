@@ -115,7 +115,7 @@ def _handle(args: argparse.Namespace) -> int:
 
     from consumer.ops import logs  # noqa: PLC0415
 
-    logs.configure(structs.replace(settings.log, level="critical"))
+    logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     summary = run_loop(_replay(args, settings, secret))
     if args.json:
         output.print_json(to_builtins(summary))
