@@ -43,7 +43,7 @@ async def letters(kafka: KafkaBroker, folder: Path, *, count: int) -> Result:
         say(f"{len(listed):,} letters are listed")
         stage.sandbox.faults.clear()
         began = time.monotonic()
-        interrupted, output = await _interrupted(stage, count)
+        interrupted, output = await _interrupted(stage)
         last = await _command(stage, "retry", "--yes", "--json")
         seconds = time.monotonic() - began
         ends = await stage.kafka.end_offsets(stage.topic)
@@ -83,22 +83,24 @@ async def letters(kafka: KafkaBroker, folder: Path, *, count: int) -> Result:
     return Result(figures, missed)
 
 
-async def _interrupted(stage: Stage, count: int) -> tuple[list[int], str]:
+async def _interrupted(stage: Stage) -> tuple[list[int], str]:
     """Interrupt as many retries; return what each had put back by then, the ones before it included."""
     found, output = [], ""
     for how in _INTERRUPTIONS:
         before = sum((await stage.kafka.end_offsets(stage.topic)).values())
         retry = stage.group.command("dead-letters", "retry", "--yes")
 
-        async def reached(goal: int = before + count // 8) -> bool:
-            return sum((await stage.kafka.end_offsets(stage.topic)).values()) >= goal
+        async def begun(retry: ServiceProcess = retry, before: int = before) -> bool:
+            ends = await stage.kafka.end_offsets(stage.topic)
+            return retry.returncode is not None or sum(ends.values()) > before
 
-        await wait_until(reached, 60, what=f"{count // 8} letters more are put back")
-        os.kill(retry.pid, how)
+        await wait_until(begun, 60, what="some letters more are put back")
+        if retry.returncode is None:
+            os.kill(retry.pid, how)
         await retry.exit_code()
         output += retry.output()
         found.append(sum((await _put_back(stage)).values()))
-        say(f"{how.name} at {found[-1]} of {count} letters")
+        say(f"{how.name} at {found[-1]} letters")
     return found, output
 
 
