@@ -86,7 +86,7 @@ def grant(broker: KafkaBroker, permissions: Iterable[tuple[str, str, str, str]])
     """Have the broker's authorizer allow these: user, kind of resource, its name, operation. It blocks."""
     bindings = [
         AclBinding(
-            ResourceType[kind.upper()],
+            ResourceType[kind.upper().replace(" ", "_")],
             name,
             ResourcePatternType.LITERAL,
             f"User:{user}",

@@ -29,12 +29,12 @@ class Backlog:
         try:
             await self._consumer.start()
         except (KafkaError, OSError) as error:
-            await self._consumer.stop()
+            await kafka.stop(self._consumer)
             raise Failure(kafka.explain(self._settings.kafka, error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await kafka.stop(self._consumer)
 
     async def count(self) -> int:
         """Return how many records wait. Raises `Failure` when Kafka cannot tell."""

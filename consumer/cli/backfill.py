@@ -62,7 +62,7 @@ def _handle(args: argparse.Namespace) -> int:
 
     from consumer.ops import logs  # noqa: PLC0415
 
-    logs.configure(structs.replace(settings.log, level="error"))
+    logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     backfill, ended = run_loop(_backfill(args, settings))
     if backfill.complete and args.checkpoint and not args.dry_run:
         args.checkpoint.unlink(missing_ok=True)

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consumer.cli import options, output
+from consumer.cli import INTERRUPTED, options, output
+from consumer.cli.interrupting import interruptible
+from consumer.cli.progress import shown
 from consumer.cli.run import run_loop
 from consumer.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
-    from consumer.dead_letters.retry import Plan, Times
+    from consumer.dead_letters.retry import Plan, PutBack, Times
     from consumer.dead_letters.stored import StoredLetter, Wanted
 
 _EPILOG = """\
@@ -25,7 +27,8 @@ examples:
 
 A letter is named by its place in the dead-letter topic, PARTITION:OFFSET, as `list` shows it. Personal data are masked
 unless --unmasked is given. Letters that were put back are not listed any more, unless --all is given; what was put back
-is remembered by the consumer group <KAFKA_GROUP_ID>.dead-letters, for as long as the brokers keep its commits."""
+is remembered by the consumer group <KAFKA_GROUP_ID>.dead-letters, for as long as the brokers keep its commits. A retry
+may be stopped, even killed, and given again: a letter and the note that it was put back are one transaction."""
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -103,7 +106,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     from consumer.ops import logs  # noqa: PLC0415
 
-    logs.configure(structs.replace(settings.log, level="error"))
+    logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     return settings
 
 
@@ -252,17 +255,24 @@ def _retry(args: argparse.Namespace) -> int:
     count = len(plan.chosen)
     if not args.json:
         _print_plan(plan, settings.kafka.topic, certain=args.yes)
-    done = 0
+    work, complete = retry.PutBack(settings, plan), True
     if count and not args.dry_run:
         if not args.yes and not _confirmed(count):
             output.complain("nothing was put back")
             return 1
-        done = run_loop(retry.put_back(settings, plan))
+        complete = run_loop(_put_back(work))
     if args.json:
-        output.print_json({"chosen": count, "reasons": plan.reasons, "leftOut": plan.left_out, "putBack": done})
+        found = {"chosen": count, "reasons": plan.reasons, "leftOut": plan.left_out, "putBack": work.count}
+        output.print_json(found | {"complete": complete})
     elif not args.dry_run:
-        print(f"{done} put back into {settings.kafka.topic}")
-    return 0
+        end = "" if complete else "stopped: "
+        print(f"{end}{work.count} put back into {settings.kafka.topic}")
+    return 0 if complete else INTERRUPTED
+
+
+async def _put_back(work: "PutBack") -> bool:
+    async with shown(lambda: f"{work.count:,} put back"):
+        return await interruptible(work.run())
 
 
 def _print_plan(plan: "Plan", topic: str, *, certain: bool) -> None:

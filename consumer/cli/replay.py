@@ -72,7 +72,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     part = parser.add_argument_group("which records")
     part.add_argument("--since", type=options.instant, metavar="T", help="recorded at or after (ISO 8601, or 2h ago)")
     part.add_argument("--until", type=options.instant, metavar="T", help="recorded before")
-    part.add_argument("--limit", type=options.count(), metavar="N", help="the first N of them")
+    part.add_argument("--skip", type=options.count(0), default=0, metavar="N", help="leave out the first N of them")
+    part.add_argument("--limit", type=options.count(), metavar="N", help="N of them at most")
     part.add_argument("--partitions", type=options.partitions, metavar="0,2-4", help="of these partitions")
     change = parser.add_argument_group("what changes")
     change.add_argument("--shift-times", action="store_true", help="move all times so that the first record is now")
@@ -114,12 +115,12 @@ def _handle(args: argparse.Namespace) -> int:
 
     from consumer.ops import logs  # noqa: PLC0415
 
-    logs.configure(structs.replace(settings.log, level="error"))
+    logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     summary = run_loop(_replay(args, settings, secret))
     if args.json:
         output.print_json(to_builtins(summary))
     else:
-        print(_told(summary))
+        print(_told(args, summary))
     return 0 if summary.complete else INTERRUPTED
 
 
@@ -153,14 +154,15 @@ async def _replay(args: argparse.Namespace, settings: Settings, secret: bytes) -
 
     pacer = Pacer(_due(args), time.monotonic)
     source, sink = _source(args, settings), _sink(args, settings, pacer)
-    replay = Replay(source, sink, pacer, _rewrites(args, settings, secret), limit=args.limit)
+    replay = Replay(source, sink, pacer, _rewrites(args, settings, secret), skip=args.skip, limit=args.limit)
     try:
         async with source, sink, shown(lambda: _progress(replay)):
             return await replay.run(interruptible)
     except Failure as failure:
         if not replay.read:
             raise
-        raise Failure(f"{failure} (stored until then: {pacer.stored:,} records)") from failure
+        read = "" if args.multiply == 1 else f" of {replay.read:,} read"
+        raise Failure(f"{failure} (stored until then: {pacer.stored:,} records{read})") from failure
 
 
 def _due(args: argparse.Namespace) -> "Due":
@@ -209,17 +211,22 @@ def _rewrites(args: argparse.Namespace, settings: Settings, secret: bytes) -> "l
 def _progress(replay: "Replay") -> str:
     pacer = replay.pacer
     rate = pacer.stored / pacer.elapsed if pacer.elapsed else 0.0
-    late = f", {pacer.latest:.1f} s late" if pacer.paced and pacer.latest >= 0.1 else ""
-    left = time_left(replay.progress, pacer.elapsed)
+    late = f", {pacer.late:.1f} s late" if pacer.late >= 0.1 else ""
+    pause = (pacer.next_due or 0.0) - pacer.elapsed
+    left = time_left(replay.progress, pacer.elapsed) if pause < 5 else f"the next one in {duration(pause)}"
     return f"{pacer.stored:,} stored, {replay.progress:.0%}, {rate:,.0f}/s, {left}{late}"
 
 
-def _told(summary: "Summary") -> str:
+def _told(args: argparse.Namespace, summary: "Summary") -> str:
     end = "" if summary.complete else "stopped: "
     read = "" if summary.read == summary.stored else f" of {summary.read:,} read"
     text = f"{end}{summary.stored:,} records stored{read} in {duration(summary.seconds)}, {summary.per_second:,.0f}/s"
     if summary.lateness_most is not None:
         text += f", at most {summary.lateness_most:.2f} s late"
-    if not summary.complete and summary.last_timestamp is not None:
+    if summary.complete:
+        return text
+    if args.source.topic is None:
+        text += f" (--skip {args.skip + summary.read} goes on from there)"
+    elif summary.last_timestamp is not None:
         text += f"; the last one is of {options.shown_instant(summary.last_timestamp)} (--since goes on from there)"
     return text

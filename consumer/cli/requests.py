@@ -81,7 +81,7 @@ async def open_requester(settings: Settings) -> AsyncIterator[Requester]:
     except (KafkaError, OSError) as error:
         raise Failure(kafka.explain(settings.kafka, error)) from error
     finally:
-        await producer.stop()
+        await kafka.stop(producer)
 
 
 async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> set[Request]:  # noqa: ASYNC109 - its user's option
@@ -127,12 +127,12 @@ class DeadLetterWatch:
             self._consumer.assign(self._places)
             self._since = await self._consumer.end_offsets(self._places)
         except (KafkaError, OSError) as error:
-            await self._consumer.stop()
+            await kafka.stop(self._consumer)
             raise Failure(kafka.explain(self._settings, error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await kafka.stop(self._consumer)
 
     async def find(self, requests: Collection[Request]) -> dict[Request, DeadLetter]:
         """Return the requests that ended as dead letters.

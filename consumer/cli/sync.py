@@ -48,6 +48,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="examples:\n"
         "  sesamy-mailmojo sync 'email|84cccf985de28a2a84824786'\n"
         "  sesamy-mailmojo sync --dry-run 'email|84cccf985de28a2a84824786'   # what would be written?\n\n"
+        "done means that the contact shows the user's state, or that there is none to show: a guest, nobody with an\n"
+        "address, unknown to Sesamy (--dry-run says which)\n"
         "exits with 1 when a sync failed (its dead letter says why) or was not done in time",
     )
     parser.add_argument("user_ids", nargs="+", metavar="USER_ID", type=_user_id)

@@ -7,16 +7,14 @@ topic of dead letters stays as it is. What is forgotten (brokers drop a group's 
 back again when asked to: that does no harm, since a sync writes what is true now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
 from consumer import kafka
 from consumer.dead_letters.stored import Place
-from consumer.failure import Failure
 from consumer.settings import Settings
 from consumer.stream.offset_map import SPAN, UnreadableMap, decode, encode
 
@@ -51,25 +49,16 @@ async def load(settings: Settings) -> Retried:
     return Retried({partition: commit.offset for partition, commit in found.items()}, above)
 
 
-async def save(settings: Settings, open_letters: Mapping[int, set[int]], ends: Mapping[int, int]) -> None:
-    """Remember that of all letters below the ends these are the only ones that were not put back.
-
-    Raises:
-        Failure: Kafka did not take it.
-    """
-    topic = settings.kafka.dead_letter_topic
-    commits = {}
+def commits(
+    settings: Settings, open_letters: Mapping[int, Collection[int]], ends: Mapping[int, int]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return what the group must hold so that of all letters below the ends these alone count as not put back."""
+    found = {}
     for partition, end in ends.items():
-        still = open_letters.get(partition, set())
+        still = open_letters.get(partition, ())
         first = min(still, default=end)
         done = (offset for offset in range(first + 1, min(end, first + 1 + SPAN)) if offset not in still)
-        commits[TopicPartition(topic, partition)] = OffsetAndMetadata(first, encode(first, done))
-    consumer = AIOKafkaConsumer(**kafka.consumer_arguments(settings.kafka, group_of(settings)))
-    try:
-        await consumer.start()
-        consumer.assign(list(commits))
-        await consumer.commit(commits)
-    except (KafkaError, OSError) as error:
-        raise Failure(kafka.explain(settings.kafka, error)) from error
-    finally:
-        await consumer.stop()
+        found[TopicPartition(settings.kafka.dead_letter_topic, partition)] = OffsetAndMetadata(
+            first, encode(first, done)
+        )
+    return found

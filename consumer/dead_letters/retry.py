@@ -1,12 +1,17 @@
-"""Putting dead letters back into the topic of events."""
+"""Putting dead letters back into the topic of events, each once.
+
+A Kafka transaction stores some letters together with the note that they were put back (`retried.py`): both or neither,
+whenever this is killed. It bears the name of the group, so a second retry stops the one before it.
+"""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 from msgspec import Struct
 
 from consumer import kafka
@@ -17,7 +22,14 @@ from consumer.replay.topics import TopicSource
 from consumer.settings import Settings
 
 _AT_ONCE: Final = 500
-"""Letters put back between two commits: so many are put back twice at most when this is killed."""
+_BYTES_AT_ONCE: Final = 4 << 20
+"""Letters, and bytes of their values, in one transaction."""
+
+_TRANSACTION_SECONDS: Final = 20.0
+"""How long a transaction may take. When this is killed in the midst of one, whoever reads the topic's committed records
+waits for so long at that place, or until the next retry."""
+
+_FAREWELL_SECONDS: Final = 1.0
 
 
 class Times(Struct, frozen=True):
@@ -76,52 +88,106 @@ async def plan(settings: Settings, wanted: Wanted, times: Times, *, most_retries
     return Plan(chosen=frozenset(chosen), reasons=reasons, left_out=left_out, open_letters=open_letters, ends=ends)
 
 
-async def put_back(settings: Settings, plan: Plan) -> int:
-    """Put the plan's letters back, remember it, and return how many there were: some may be gone from the log.
+class PutBack:
+    """The plan's letters on their way back. `count` may be looked at while it runs."""
 
-    Raises:
-        Failure: Kafka refuses. What was put back until then is remembered.
-    """
-    topic = settings.kafka.topic
-    partitions = (await kafka.topic_partitions(settings.kafka, {topic})).get(topic)
-    if partitions is None:
-        raise Failure(kafka.missing_topics(settings.kafka, {topic: "KAFKA_TOPIC"}))
-    producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
-    count, batch = 0, list[StoredLetter]()
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self.count = 0
+        """Letters put back until now."""
+        self._settings = settings
+        self._left = set(plan.chosen)
+        self._open = plan.open_letters
+        self._ends = plan.ends
+        self._partitions = 0
+
+    async def run(self) -> None:
+        """Put the letters back that are still in the log. Cancelled, it leaves the transaction in hand undone.
+
+        Raises:
+            Failure: Kafka refuses, or another retry began.
+        """
+        topic = self._settings.kafka.topic
+        self._partitions = (await kafka.topic_partitions(self._settings.kafka, {topic})).get(topic, 0)
+        if not self._partitions:
+            raise Failure(kafka.missing_topics(self._settings.kafka, {topic: "KAFKA_TOPIC"}))
+        try:
+            async with _transactional(self._settings) as producer:
+                await self._forget_what_is_done()
+                batch, size = list[StoredLetter](), 0
+                async for letter in letters(self._settings):
+                    if letter.place not in self._left:
+                        continue
+                    batch.append(letter)
+                    size += len(letter.record.value or b"")
+                    if len(batch) == _AT_ONCE or size >= _BYTES_AT_ONCE:
+                        await self._store(producer, batch)
+                        batch, size = [], 0
+                if batch:
+                    await self._store(producer, batch)
+        except ProducerFenced as error:
+            raise Failure(
+                "another retry of these dead letters began; `dead-letters list` shows what is left"
+            ) from error
+        except (KafkaError, OSError) as error:
+            raise Failure(kafka.explain(self._settings.kafka, error)) from error
+
+    async def _forget_what_is_done(self) -> None:
+        """Leave out what another retry put back since the plan was made; from here on it can put back no more."""
+        done = await retried.load(self._settings)
+        for partition, offsets in self._open.items():
+            since = {offset for offset in offsets if (partition, offset) in done}
+            offsets.difference_update(since)
+            self._left -= {(partition, offset) for offset in since}
+
+    async def _store(self, producer: AIOKafkaProducer, batch: list[StoredLetter]) -> None:
+        topic = self._settings.kafka.topic
+        await producer.begin_transaction()
+        try:
+            async with asyncio.timeout(_TRANSACTION_SECONDS):
+                sent = []
+                for letter in batch:
+                    record = letter.record
+                    # The key decides, as for every producer here; without one the letter goes back where it came from.
+                    keyless = (
+                        record.key is None and letter.partition is not None and letter.partition < self._partitions
+                    )
+                    headers = [*letter.original_headers, (RETRIES_HEADER, b"%d" % (letter.retries + 1))]
+                    partition = letter.partition if keyless else None
+                    sent.append(await producer.send(topic, record.value, record.key, partition, headers=headers))
+                await asyncio.gather(*sent)
+                left = {partition: set(offsets) for partition, offsets in self._open.items()}
+                for letter in batch:
+                    left.get(letter.place[0], set()).discard(letter.place[1])
+                notes = retried.commits(self._settings, left, self._ends)
+                await producer.send_offsets_to_transaction(notes, retried.group_of(self._settings))
+        except BaseException:
+            with suppress(KafkaError, OSError, AssertionError):  # aiokafka asserts that it may; fenced, it may not
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await producer.abort_transaction()
+            raise
+        committing = asyncio.ensure_future(producer.commit_transaction())
+        try:
+            await asyncio.wait([committing], timeout=_TRANSACTION_SECONDS)
+        finally:  # not cut short by a signal: whether it took effect would not be known
+            async with asyncio.timeout(_TRANSACTION_SECONDS):
+                await committing
+            self._open = left
+            self.count += len(batch)
+
+
+@asynccontextmanager
+async def _transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
+        **kafka.producer_arguments(settings.kafka),
+        transactional_id=retried.group_of(settings),
+        transaction_timeout_ms=int(_TRANSACTION_SECONDS * 1000),
+    )
     try:
-        await producer.start()
-        async for letter in letters(settings):
-            if letter.place in plan.chosen:
-                batch.append(letter)
-            if len(batch) == _AT_ONCE:
-                count += await _store(settings, producer, plan, partitions, batch)
-        count += await _store(settings, producer, plan, partitions, batch)
-    except (KafkaError, OSError) as error:
-        raise Failure(kafka.explain(settings.kafka, error)) from error
+        async with asyncio.timeout(_TRANSACTION_SECONDS):
+            await producer.start()
+        yield producer
     finally:
-        await producer.stop()
-    return count
-
-
-async def _store(
-    settings: Settings, producer: AIOKafkaProducer, plan: Plan, partitions: int, batch: list[StoredLetter]
-) -> int:
-    sent = []
-    for letter in batch:
-        record = letter.record
-        # The key decides, as for every producer here; without one the letter goes back where it came from.
-        keyless = record.key is None and letter.partition is not None and letter.partition < partitions
-        partition = letter.partition if keyless else None
-        headers = [*letter.original_headers, (RETRIES_HEADER, b"%d" % (letter.retries + 1))]
-        sent.append(await producer.send(settings.kafka.topic, record.value, record.key, partition, headers=headers))
-    await asyncio.gather(*sent)
-    for letter in batch:
-        plan.open_letters.get(letter.place[0], set()).discard(letter.place[1])
-    if batch:
-        await retried.save(settings, plan.open_letters, plan.ends)
-    count = len(batch)
-    batch.clear()
-    return count
+        await kafka.stop(producer)
 
 
 def _within(timestamp: int, times: Times) -> bool:

@@ -49,6 +49,8 @@ class Endpoint:
         most_in_flight: int = MOST_IN_FLIGHT,
     ) -> None:
         self.in_flight = 0
+        self.heard: set[object] = set()
+        """Connections, as `request.protocol`, that sent a whole request head."""
         self._gate = gate
         self._store = store
         self._metrics = metrics
@@ -68,6 +70,7 @@ class Endpoint:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Make every refusal JSON, and count every answer."""
         begun = self._clock()
+        self.heard.add(request.protocol)
         try:
             response = await handler(request)
         except web.HTTPException as refusal:
@@ -95,11 +98,14 @@ class Endpoint:
         kind = request.content_type
         if "Content-Type" in request.headers and kind != "application/json" and not kind.endswith("+json"):
             return _refuse(415, "an event is sent as application/json")
+        too_large = f"an event has {self._max_body} bytes at most"
+        if (request.content_length or 0) > self._max_body:
+            return _refuse(413, too_large)
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 value = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return _refuse(413, f"an event has {self._max_body} bytes at most")
+            return _refuse(413, too_large)
         except TimeoutError:
             return _refuse(408, f"the body did not come within {_BODY_SECONDS:g} s")
         except (aiohttp.ClientError, web.RequestPayloadError, HttpProcessingError, ConnectionError):

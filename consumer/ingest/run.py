@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 import orjson
 import structlog
@@ -16,6 +16,7 @@ from consumer.failure import Failure
 from consumer.ingest.endpoint import Endpoint
 from consumer.ingest.gate import Gate
 from consumer.ingest.metrics import IngestMetrics
+from consumer.ingest.patience import KEEP_ALIVE_SECONDS, cut_the_silent
 from consumer.ingest.store import TopicStore
 from consumer.settings import Settings
 
@@ -71,8 +72,12 @@ async def _serve(
             settings.ingest.port,
             grace,
             ("ingest.listening", "INGEST_HOST or INGEST_PORT"),
-        ):
-            await stopping.wait()
+        ) as server:
+            cutting = asyncio.create_task(cut_the_silent(server, endpoint.heard), name="cut")
+            try:
+                await stopping.wait()
+            finally:
+                cutting.cancel()
             _log.info("ingest.stopping", in_flight=endpoint.in_flight)
         _log.info("ingest.stopped")
 
@@ -100,12 +105,14 @@ def _probes(endpoint: Endpoint, store: TopicStore, metrics: IngestMetrics, stopp
 @asynccontextmanager
 async def _listening(
     app: web.Application, host: str, port: int, grace: float, said: tuple[str, str]
-) -> AsyncIterator[None]:
+) -> AsyncIterator[web.Server]:
     """Serve an application inside the block; at its end, listen no more and give open requests `grace` seconds."""
     event, setting = said
     server_log = logging.getLogger("ingest.http")
     server_log.addFilter(_without_quotes)
-    runner = web.AppRunner(app, access_log=None, logger=server_log, shutdown_timeout=grace)
+    runner = web.AppRunner(
+        app, access_log=None, logger=server_log, shutdown_timeout=grace, keepalive_timeout=KEEP_ALIVE_SECONDS
+    )
     await runner.setup()
     try:
         try:
@@ -113,7 +120,7 @@ async def _listening(
         except OSError as error:
             raise Failure(f"cannot listen on {host}:{port}: {error.strerror or error}; change {setting}") from error
         _log.info(event, host=host, port=runner.addresses[0][1])
-        yield
+        yield cast("web.Server", runner.server)  # there is one after `setup`
     finally:
         await runner.cleanup()
 

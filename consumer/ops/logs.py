@@ -29,9 +29,10 @@ _KINDS_KEPT: Final = 1000
 _JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries: bool = True) -> None:
     """Send this process's logs to the stream (stderr by default) as the settings say.
 
+    Without `libraries` what others log of a failure is left out: a command tells it in one line at its end.
     A call below the configured level costs a method call that does nothing.
     """
     stream = stream or sys.stderr
@@ -61,9 +62,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=max(level, logging.WARNING), handlers=[LibraryRecords(quiet_seconds=_QUIET_SECONDS)], force=True
-    )
+    least = logging.WARNING if libraries else logging.CRITICAL
+    logging.basicConfig(level=max(level, least), handlers=[LibraryRecords(quiet_seconds=_QUIET_SECONDS)], force=True)
     logging.captureWarnings(capture=True)
 
 

@@ -56,7 +56,7 @@ class FileSource:
             raise RuntimeError("open it with `async with`")
         number = 0
         while lines := await asyncio.to_thread(self._file.readlines, _CHUNK):
-            batch = []
+            batch: list[Record] = []
             for line in lines:
                 number += 1
                 self._read += len(line)
@@ -65,6 +65,7 @@ class FileSource:
                 try:
                     record = from_line(line)
                 except UnreadableLine as error:
+                    yield batch  # what could be read is replayed, and the count says where to go on
                     raise Failure(f"{self._path}, line {number}: {error}") from None
                 if self._wants(record):
                     batch.append(record)

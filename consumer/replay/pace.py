@@ -46,11 +46,15 @@ class Pacer:
 
     def __init__(self, due: Due, clock: Clock, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self.stored = 0
-        self.latest = 0.0
-        """Seconds that the last stored record was late."""
+        self.next_due: float | None = None
+        """When the record is due that is being waited for; None while none is."""
         self.most = 0.0
         """Seconds that the latest of all was late."""
         self.paced = due is not at_once
+        self._latest = 0.0
+        self._unstored_since = 0.0
+        """When a record was due that is not stored yet, or the last that is."""
+        self._given_out = 0
         self._due = due
         self._clock = clock
         self._sleep = sleep
@@ -61,6 +65,13 @@ class Pacer:
         """Seconds since the start."""
         return self._clock() - self._start
 
+    @property
+    def late(self) -> float:
+        """Seconds that the last stored record was late; longer while others wait to be stored."""
+        if self._given_out > self.stored:
+            return max(self._latest, self.elapsed - self._unstored_since)
+        return self._latest
+
     async def wait(self, record: Record) -> float | None:
         """Wait until the record is due and return when that was; None when it is due at once."""
         due = self._due(record)
@@ -69,12 +80,18 @@ class Pacer:
         if self.stored == 0 and due == 0:
             self._start = self._clock()  # connecting does not count
         if (early := due - self.elapsed) > 0:
+            self.next_due = due
             await self._sleep(early)
+            self.next_due = None
+        if self._given_out == self.stored:
+            self._unstored_since = due
+        self._given_out += 1
         return due
 
     def acknowledged(self, due: float | None) -> None:
         """Take note that a record with this due time is stored."""
         self.stored += 1
         if due is not None:
-            self.latest = self.elapsed - due
-            self.most = max(self.most, self.latest)
+            self._unstored_since = max(self._unstored_since, due)
+            self._latest = self.elapsed - due
+            self.most = max(self.most, self._latest)

@@ -49,14 +49,22 @@ class Replay:
     """One replay. `read` and `progress` may be looked at while it runs."""
 
     def __init__(
-        self, source: Source, sink: Sink, pacer: Pacer, rewrites: Sequence[Rewrite] = (), *, limit: int | None = None
+        self,
+        source: Source,
+        sink: Sink,
+        pacer: Pacer,
+        rewrites: Sequence[Rewrite] = (),
+        *,
+        skip: int = 0,
+        limit: int | None = None,
     ) -> None:
-        """Replay at most `limit` records of the source, rewritten by each of these in turn."""
+        """Replay at most `limit` records of the source after the first `skip`, rewritten by each of these in turn."""
         self.read = 0
         self.pacer = pacer
         self._source = source
         self._sink = sink
         self._rewrites = rewrites
+        self._to_skip = skip
         self._limit = limit
         self._last: int | None = None
         self._complete = False
@@ -99,6 +107,9 @@ class Replay:
             for record in batch:
                 if self.read == self._limit:
                     return
+                if self._to_skip:
+                    self._to_skip -= 1
+                    continue
                 records: Sequence[Record] = (record,)
                 for rewrite in self._rewrites:
                     records = [new for old in records for new in rewrite(old)]

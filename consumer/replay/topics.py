@@ -65,7 +65,7 @@ class TopicSource:
                 found = await self._consumer.offsets_for_times(dict.fromkeys(places, self._since))
                 starts = {place: at.offset if (at := found[place]) else self._ends[place] for place in places}
         except (KafkaError, OSError) as error:
-            await self._consumer.stop()
+            await kafka.stop(self._consumer)
             raise Failure(kafka.explain(self._settings, error)) from error
         for place in places:
             self._consumer.seek(place, starts[place])
@@ -75,7 +75,7 @@ class TopicSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await kafka.stop(self._consumer)
 
     @property
     def progress(self) -> float:
@@ -157,7 +157,6 @@ class TopicSink:
         self._topic = topic
         self._acknowledged = acknowledged
         self._failure: BaseException | None = None
-        self._unfinished = 0
 
     async def __aenter__(self) -> Self:
         if self._topic not in await kafka.topic_partitions(self._settings, {self._topic}):
@@ -167,20 +166,14 @@ class TopicSink:
         )
         try:
             await self._producer.start()
+            await self._producer.partitions_for(self._topic)  # else the first record waits for that, or fails on it
         except (KafkaError, OSError) as error:
-            await self._producer.stop()
+            await kafka.stop(self._producer)
             raise Failure(kafka.explain(self._settings, error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self._unfinished:
-            await self._producer.stop()
-            return
-        try:  # it would go on trying for as long as the broker is away
-            async with asyncio.timeout(1.0):
-                await self._producer.stop()
-        except TimeoutError:
-            return
+        await kafka.stop(self._producer)
 
     async def put(self, record: Record, due: float | None = None) -> None:
         """Hand a record over. Waits only while too much is on its way.
@@ -199,7 +192,6 @@ class TopicSink:
             stored = await self._producer.send(self._topic, record.value, key, headers=headers)
         except (KafkaError, OSError) as error:
             self._raise(error)
-        self._unfinished += 1
         stored.add_done_callback(partial(self._done, due))
 
     async def flush(self) -> None:
@@ -214,7 +206,6 @@ class TopicSink:
             self._raise(self._failure)
 
     def _done(self, due: float | None, stored: "asyncio.Future[object]") -> None:
-        self._unfinished -= 1
         error = asyncio.CancelledError() if stored.cancelled() else stored.exception()
         if error is None:
             self._acknowledged(due)

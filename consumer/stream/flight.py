@@ -102,8 +102,15 @@ class Flight:
     """One sync of one user under way. Implements `consumer.sync.flight.Flight`."""
 
     def __init__(
-        self, queue: UserQueue, lease: Lease, *, coalesce: bool, wrote: Callable[["Flight", WriteAudit], None]
+        self,
+        queue: UserQueue,
+        lease: Lease,
+        *,
+        coalesce: bool,
+        wrote: Callable[["Flight", WriteAudit], None],
+        began: Callable[[], None] = lambda: None,
     ) -> None:
+        """Fly for this queue; `began` is called when the wait for the permits of the first read is over."""
         self.queue = queue
         self.generation = lease.generation
         self.phase = Phase.WAITING
@@ -115,6 +122,7 @@ class Flight:
         self._lease = lease
         self._coalesce = coalesce
         self._wrote = wrote
+        self._began = began
 
     @property
     def user_id(self) -> str:
@@ -123,6 +131,8 @@ class Flight:
 
     def reading(self) -> None:
         """Take what waits until now: its sync reads state that is newer than all of it (P3)."""
+        if self.phase is Phase.WAITING:
+            self._began()
         self.phase = Phase.READING
         taken = len(self.queue.waiting) if self._coalesce else 1
         self.events += self.queue.waiting[:taken]

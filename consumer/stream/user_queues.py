@@ -2,6 +2,9 @@
 
 A queue lingers first, so that events which arrive together are answered together; then it waits for a slot, oldest
 event first, requests of ours after events; then it flies. A user who lingers or waits for a retry holds no slot.
+
+What flies lines up for the permits of its first read, first come, first served. So a request starts only when nobody
+is in that line: a full quota would else let an event wait for as many requests as there are slots.
 """
 
 import asyncio
@@ -82,6 +85,10 @@ class UserQueues:
         self._claims = count(1)
         self._wake = asyncio.Event()
         self._accepting = False
+        self._in_line = 0
+        """Flights that wait for the permits of their first read."""
+        self._held_back = False
+        """Whether a request could start if nobody were in that line."""
 
     @property
     def in_flight(self) -> int:
@@ -203,8 +210,9 @@ class UserQueues:
                 self._make_ready(queue)
         if not self._accepting:
             return None
+        self._held_back = False
         while self._ready and len(self._flights) < self._concurrency:
-            _, _, claim, queue = self._ready[0]
+            only_requests, _, claim, queue = self._ready[0]
             if claim != queue.claim:
                 heappop(self._ready)
                 continue
@@ -213,12 +221,16 @@ class UserQueues:
                 heappop(self._ready)
                 queue.claim = 0
                 continue
+            if only_requests and self._in_line:
+                self._held_back = True
+                break
             if not self._admission.admits():
                 return self._admission.wait()
             queue = self._pop_ready()
             queue.claim = 0
-            flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote)
+            flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote, began=self._leave_the_line)
             self._flights[queue.user_id] = flight
+            self._in_line += 1
             flight.task = tasks.create_task(self._fly(flight, work))
             # Not in the task: one that is cancelled before its first step runs nothing of its own.
             flight.task.add_done_callback(partial(self._land, flight))
@@ -246,8 +258,15 @@ class UserQueues:
     async def _fly(self, flight: Flight, work: Work) -> None:
         flight.verdict = await work(flight)
 
+    def _leave_the_line(self) -> None:
+        self._in_line -= 1
+        if self._held_back and not self._in_line:
+            self.wake()
+
     def _land(self, flight: Flight, _task: asyncio.Task[None]) -> None:
         queue, user_id, verdict = flight.queue, flight.user_id, flight.verdict
+        if flight.phase is Phase.WAITING:
+            self._leave_the_line()
         del self._flights[user_id]
         self.wake()
         if self._queues.get(user_id) is not queue:

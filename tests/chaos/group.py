@@ -50,6 +50,13 @@ class Group:
                 self._running[name] = ServiceProcess(folder, {**self._settings, "KAFKA_CLIENT_ID": name})
                 self._all.append(self._running[name])
 
+    def command(self, *command: str, **settings: str) -> ServiceProcess:
+        """Start another command of the program beside the instances, with their settings and these."""
+        folder = self._folder / f"{len(self._all):03d}-{command[0]}"
+        process = ServiceProcess(folder, {**self._settings, **settings}, command)
+        self._all.append(process)
+        return process
+
     async def joined(self, *names: str, within: float = 30) -> None:
         """Wait until each of these (all, without a name) was given its part by the group, be it nothing."""
         for name in names or self.names:

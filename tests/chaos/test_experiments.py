@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.backfill import backfill
 from tests.chaos.drain import drain
 from tests.chaos.rebalances import rebalance
 from tests.kafka_broker import KafkaBroker
@@ -18,4 +19,12 @@ async def test_kill_9_loses_nothing_and_little_is_done_again(kafka: KafkaBroker,
 @pytest.mark.timeout(180)
 async def test_rebalances_in_a_row_cost_less_than_half_and_redo_nothing(kafka: KafkaBroker, tmp_path: Path) -> None:
     result = await rebalance(kafka, tmp_path, seconds=12, records=1200)
+    assert not result.missed
+
+
+@pytest.mark.timeout(180)
+async def test_beside_a_backfill_that_uses_the_whole_quota_an_event_waits_for_no_more_than_one_sync(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    result = await backfill(kafka, tmp_path, users=400, kills=1, rate=2, alone=5, quota=60)
     assert not result.missed

@@ -25,7 +25,7 @@ COMMANDS = ("run", "check", "sync", "dead-letters")
 
 def _permissions() -> list[tuple[str, str, str, str]]:
     section = PAGE.read_text(encoding="utf-8").partition("**Least privilege at Kafka**")[2].partition("\n**")[0]
-    rows = re.findall(r"^\| (topic|group) `([\w.-]+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| (topic|group|transactional id) `([\w.-]+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
     return [
         (command, kind, name, operation)
         for kind, name, operation, commands in rows

@@ -1,13 +1,18 @@
 """Dead letters, from the poison to an empty list."""
 
 import json
+import os
+import signal
 from typing import Any
+
+import pytest
 
 from consumer.dead_letters.stored import RETRIES_HEADER
 from tests.integration.oracle import address
 from tests.integration.stage import Stage, event, headers, stop
 from tests.kafka_client import Message
 from tests.service_process import ServiceProcess
+from tests.waiting import wait_until
 
 BAD = Message(b"email|odd", b"not JSON: kari.nordmann@x.no", headers=(("trace", b"1"),))
 
@@ -50,7 +55,7 @@ async def test_poison_is_listed_put_back_and_synced_and_then_nothing_is_left_to_
 
     stage.heal()
     retry = await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json")
-    assert lines(retry) == [{"chosen": 3, "reasons": {"rejected": 3}, "leftOut": {}, "putBack": 3}]
+    assert lines(retry) == [{"chosen": 3, "reasons": {"rejected": 3}, "leftOut": {}, "putBack": 3, "complete": True}]
     await stage.all_committed()
     assert stage.stale([*sick, *fine]) == {}
     assert [letter["userId"] for letter in await listed(stage)] == ["email|odd"]
@@ -114,6 +119,57 @@ async def test_an_export_holds_the_letters_exactly_when_asked_to_and_masked_othe
     again = await stage.finish("dead-letters", "export", "--to", str(file))
     assert again.returncode == 2
     assert "exists" in again.output()
+
+
+def letter(stage: Stage, number: int) -> Message:
+    """Return a dead letter as the service stores it."""
+    original = event(f"email|letter-{number}", partition=0)
+    marks = {"reason": "rejected", "error": "Rejected: no", "topic": stage.topic, "partition": "0", "offset": "5"}
+    return original._replace(headers=tuple((f"dead-letter-{name}", text.encode()) for name, text in marks.items()))
+
+
+async def put_back(stage: Stage) -> list[bytes | None]:
+    """Return the keys of what a service reads from the topic."""
+    return [record.key for record in await stage.kafka.read_all(stage.topic, isolation_level="read_committed")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+async def test_a_retry_that_is_interrupted_and_run_again_puts_nothing_back_twice_and_leaves_nothing_out(
+    stage: Stage, number: signal.Signals
+) -> None:
+    letters = [letter(stage, n) for n in range(3_000)]
+    await stage.kafka.produce(f"{stage.topic}.dead-letters", letters)
+    for goal in (200, 1_200):
+        retry = stage.start("dead-letters", "retry", "--yes", "--json")
+
+        async def begun(goal: int = goal) -> bool:
+            return sum((await stage.kafka.end_offsets(stage.topic)).values()) > goal
+
+        await wait_until(begun, what="some letters are put back")
+        os.kill(retry.pid, number)
+        code = await retry.exit_code()
+        if number is signal.SIGKILL:
+            continue
+        assert code == 130, retry.output()
+        assert json.loads(retry.stdout.read_text())["complete"] is False
+        assert "Traceback" not in retry.output()
+    assert 0 < len(await put_back(stage)) < len(letters), "it was too quick, or too slow, to be interrupted"
+    rest = lines(await stage.finish("dead-letters", "retry", "--yes", "--json"))[0]
+    assert rest["putBack"] == rest["chosen"] < len(letters)
+    assert sorted(map(str, await put_back(stage))) == sorted(str(one.key) for one in letters)
+    assert await listed(stage) == []
+
+
+async def test_two_retries_at_once_put_each_letter_back_once(stage: Stage) -> None:
+    letters = [letter(stage, n) for n in range(3_000)]
+    await stage.kafka.produce(f"{stage.topic}.dead-letters", letters)
+    both = [stage.start("dead-letters", "retry", "--yes") for _ in range(2)]
+    codes = sorted([await one.exit_code() for one in both])
+    assert codes in ([0, 0], [0, 1])
+    if 1 in codes:
+        assert any("another retry" in one.output() for one in both), [one.output() for one in both]
+    assert sorted(map(str, await put_back(stage))) == sorted(str(one.key) for one in letters)
+    assert await listed(stage) == []
 
 
 async def _by_time(stage: Stage) -> list[Any]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import aiohttp
@@ -51,8 +52,12 @@ class Ingest:
         self.process = process
 
     @property
+    def port(self) -> int:
+        return int(self.process.events("ingest.listening")[0]["port"])
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.process.events('ingest.listening')[0]['port']}/events"
+        return f"http://127.0.0.1:{self.port}/events"
 
     async def post(self, session: aiohttp.ClientSession, body: bytes, secret: str = SECRET) -> Answer:
         headers = {"X-Webhook-Secret": secret, "Content-Type": "application/json"}
@@ -197,6 +202,32 @@ async def test_a_user_has_one_partition_whichever_producer_follows_the_key_rule(
     assert len({record.partition for record in records}) > 6
 
 
+async def test_a_body_that_is_announced_as_too_large_is_refused_before_it_comes(
+    topic: NewTopic, ingest: Callable[[str], Awaitable[Ingest]]
+) -> None:
+    endpoint = await ingest(await topic(1))
+    reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+    writer.write(HEAD % SECRET.encode() + b"\r\nContent-Length: 999999999999\r\n\r\n")
+    assert b" 413 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+
+
+async def test_connections_that_send_no_whole_request_keep_nobody_out_for_long(
+    topic: NewTopic, ingest: Callable[[str], Awaitable[Ingest]]
+) -> None:
+    endpoint = await ingest(await topic(1))
+    async with aiohttp.ClientSession() as session:
+        await endpoint.post_until_stored(session, event(0))
+        slow = [await asyncio.open_connection("127.0.0.1", endpoint.port) for _ in range(20)]
+        for _, writer in slow[1:]:
+            writer.write(b"POST /events HTTP/1.1\r\nHost: x\r\n")
+        for reader, writer in slow:
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+        await endpoint.post_until_stored(session, event(1))  # over the connection that was idle meanwhile
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -213,7 +244,7 @@ async def test_what_is_hardly_http_is_refused_and_nothing_of_it_is_logged(
 ) -> None:
     name = await topic(1)
     endpoint = await ingest(name)
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.split(":")[2].split("/")[0]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
     writer.write(sent.replace(b"%s", SECRET.encode()) + b"\r\n\r\n")
     assert b" 400 " in await reader.readline()
     writer.close()

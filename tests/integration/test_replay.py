@@ -145,6 +145,39 @@ async def test_a_broker_that_restarts_delays_a_replay_and_loses_nothing(
     assert json.loads(process.stdout.read_text())["latenessMost"] > 0.5
 
 
+async def test_a_broker_that_stays_away_is_said_in_one_line(
+    kafka: KafkaBroker, topic: NewTopic, service_process: Start, tmp_path: Path
+) -> None:
+    source, file = await topic(2), tmp_path / "f.ndjson"
+    await kafka.produce(source, messages(60_000, 50))
+    process = service_process("replay", "--from", f"topic:{source}", "--to", str(file), "--rate", "3000")
+    await wait_until(lambda: file.exists() and file.stat().st_size > 50_000, what="some records are in the file")
+    kafka.kill()
+    try:
+        assert await process.exit_code(60) == 1
+    finally:
+        kafka.restart()
+    (line,) = process.output().splitlines()
+    assert "a broker away" in line
+    assert f"stored until then: {len(file.read_bytes().splitlines()):,} records" in line
+
+
+async def test_a_line_that_holds_no_record_ends_it_after_those_before_it_and_it_goes_on_behind_it(
+    kafka: KafkaBroker, topic: NewTopic, service_process: Start, tmp_path: Path
+) -> None:
+    target, file = await topic(1), tmp_path / "f.ndjson"
+    lines = [json.dumps({"key": "u", "value": str(n)}) for n in range(5)]
+    file.write_text("\n".join([*lines[:3], '{"key": "kari@x.no', *lines[3:]]))
+    process = service_process("replay", "--from", str(file), "--to", f"topic:{target}", "--max")
+    assert await process.exit_code() == 1
+    assert "line 4" in process.output()
+    assert "stored until then: 3 records" in process.output()
+    assert "kari" not in process.output()
+    file.write_text("\n".join(lines))
+    await replayed(service_process, "--from", str(file), "--to", f"topic:{target}", "--max", "--skip", "3")
+    assert [record.value for record in await kafka.read_all(target)] == [str(n).encode() for n in range(5)]
+
+
 async def test_an_anonymous_and_multiplied_recording_is_what_the_service_takes(stage: Stage, tmp_path: Path) -> None:
     await stage.send(*(event(f"email|{n}") for n in range(5)))
     file, secret = tmp_path / "f.ndjson", tmp_path / "secret"

@@ -201,6 +201,22 @@ async def test_a_slow_sink_shows_as_lateness_and_does_not_move_the_schedule() ->
     assert (summary.read, summary.stored, summary.complete, ends.flushed) == (11, 11, True, True)
 
 
+async def test_while_a_sink_stores_nothing_the_lateness_grows() -> None:
+    time = Time()
+    pacer = pace.Pacer(pace.at_rate(2), time, time.sleep)
+    dues = [await pacer.wait(record()) for _ in range(4)]
+    assert pacer.late == pytest.approx(1.5)
+    pacer.acknowledged(dues[0])
+    pacer.acknowledged(dues[1])
+    time.now += 10
+    assert pacer.late == pytest.approx(11)  # the last one that is stored was due after half a second
+    for due in dues[2:]:
+        pacer.acknowledged(due)
+    assert pacer.late == pytest.approx(10)
+    time.now += 100
+    assert pacer.late == pytest.approx(10), "nothing is waited for"
+
+
 async def test_a_quick_sink_is_held_to_the_pace() -> None:
     time = Time()
     pacer = pace.Pacer(pace.at_speed(2), time, time.sleep)
@@ -231,6 +247,16 @@ async def test_the_limit_counts_records_of_the_source_and_each_is_rewritten_in_t
     assert (summary.read, summary.stored, summary.last_timestamp) == (3, 12, 2000)
     assert Counter(one.timestamp for one, _ in ends.got) == {0: 4, 1000: 4, 2000: 4}
     assert summary.lateness_most is None
+
+
+async def test_records_are_left_out_before_others_are_counted() -> None:
+    time = Time()
+    pacer = pace.Pacer(pace.at_speed(1), time, time.sleep)
+    ends = Listed(9, pacer, time)
+    summary = await Replay(ends, ends, pacer, skip=4, limit=3).run(to_its_end)
+    assert [one.timestamp for one, _ in ends.got] == [4000, 5000, 6000]
+    assert [at - 100 for _, at in ends.got] == [0, 1, 2], "the pace begins with the first that is replayed"
+    assert summary.read == 3
 
 
 async def test_what_is_stopped_is_flushed_and_says_how_far_it_came() -> None:

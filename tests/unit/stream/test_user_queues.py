@@ -135,6 +135,69 @@ async def test_users_fly_oldest_event_first_and_requests_after_events() -> None:
     assert [user for _, user, _ in bench.flown] == ["first", "late", "request"]
 
 
+@in_virtual_time
+async def test_an_event_waits_in_no_line_for_permits_behind_more_than_one_request() -> None:
+    bench = Bench(concurrency=8)
+    permits = asyncio.Semaphore(0)  # in the order of the line, as at the quota's gate
+
+    async def one_permit_each(flight: Flight) -> Landed | Again:
+        async with permits:
+            return await bench.work(flight)
+
+    queues = bench.queues
+    task = asyncio.create_task(queues.run(one_permit_each))
+    queues.open()
+    for number in range(6):
+        bench.put(f"asked-{number}", is_request=True)
+    await asyncio.sleep(3)
+    bench.put("asked-5")
+    bench.put("eager")
+    await asyncio.sleep(3)
+    permits.release()
+    await asyncio.sleep(10)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+    assert [user for _, user, _ in bench.flown] == ["asked-0", "asked-5", "eager", *(f"asked-{n}" for n in range(1, 5))]
+
+
+@in_virtual_time
+async def test_requests_use_all_slots_where_no_permit_has_to_be_waited_for() -> None:
+    bench = Bench(concurrency=8)
+    bench.sync = lambda _: asyncio.sleep(5)
+    async with bench.running():
+        for number in range(20):
+            bench.put(f"asked-{number}", is_request=True)
+        await asyncio.sleep(3)
+        assert (len(bench.flown), {at for at, _, _ in bench.flown}) == (8, {LINGER})
+        await asyncio.sleep(60)
+    assert len(bench.flown) == 20
+
+
+@in_virtual_time
+async def test_a_request_that_fails_in_the_line_for_permits_holds_back_no_other() -> None:
+    bench = Bench()
+
+    failed: list[str] = []
+
+    async def fails_at_first(flight: Flight) -> Landed | Again:
+        if failed:
+            return await bench.work(flight)
+        failed.append(flight.user_id)
+        return Again(100)
+
+    task = asyncio.create_task(bench.queues.run(fails_at_first))
+    bench.queues.open()
+    for number in range(3):
+        bench.put(f"asked-{number}", is_request=True)
+    await asyncio.sleep(3)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert [user for _, user, _ in bench.flown] == ["asked-1", "asked-2"]
+
+
 @pytest.mark.parametrize("joins_after", [1, 5], ids=["while it lingers", "while it is ready"])
 @in_virtual_time
 async def test_an_event_that_joins_requests_makes_them_an_event(joins_after: float) -> None:

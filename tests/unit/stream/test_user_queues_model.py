@@ -89,6 +89,7 @@ class Model:
         self.open: dict[str, Flight] = {}
         self.backs_off_until: dict[str, float] = {}
         self.landed_at: dict[str, float] = {}
+        self.left_line_at = 0.0
         self.answers: dict[str, list[int]] = defaultdict(list)
         self.dropped: set[int] = set()
         self._offsets = count()
@@ -120,16 +121,24 @@ class Model:
             self.opened_at,
         )
 
+    def only_requests(self, user: str) -> bool:
+        return all(event.is_request for event in self.waiting[user])
+
     def rank(self, user: str) -> tuple[bool, float]:
-        return all(event.is_request for event in self.waiting[user]), self.waiting[user][0].arrived_at
+        return self.only_requests(user), self.waiting[user][0].arrived_at
 
     def check_start(self, user: str) -> None:
         assert user not in self.open, "two flights of one user"
         assert len(self.open) < self.concurrency
         assert self.admitting or self.toggled_at == self.now()
         assert self.now() >= self.ready_at(user) - EPSILON
+        if self.only_requests(user):
+            assert Phase.WAITING not in {flight.phase for flight in self.open.values()}, "a request lined up"
+            held_until = self.left_line_at
+        else:  # requests may have been held back until an event joined them
+            held_until = next(event.arrived_at for event in self.waiting[user] if not event.is_request)
         if self.unhindered:
-            assert self.now() == pytest.approx(self.ready_at(user))
+            assert self.now() == pytest.approx(max(self.ready_at(user), held_until))
         for other in self.waiting:
             if self.waiting[other] and other not in self.open and self.ready_at(other) < self.now() - EPSILON:
                 assert self.rank(user) <= self.rank(other), "somebody else was first"
@@ -151,6 +160,8 @@ class Model:
         except LeaseLost:
             verdict = Again(0.5)
         finally:
+            if flight.phase is Phase.WAITING:
+                self.left_line_at = self.now()
             del self.open[user]
             self.landed_at[user] = self.now()
             if generation == self.generation:
@@ -161,6 +172,7 @@ class Model:
         await asyncio.sleep(behaviour.waits)
         expected = self.waiting[flight.user_id] if self.coalesce else self.waiting[flight.user_id][:1]
         if flight.generation == self.generation:
+            self.left_line_at = self.now()
             flight.reading()
             assert flight.events == expected
         await asyncio.sleep(behaviour.reads)
