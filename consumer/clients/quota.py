@@ -161,15 +161,16 @@ class QuotaGate:
         return GateState(self._share, self._rate * self._share, in_line, self.closed_for())
 
     def set_share(self, fraction: float) -> None:
-        """Take this part (0 to 1) of the account's quota from now on, beginning with an empty bucket.
+        """Take this part (0 to 1) of the account's quota from now on, beginning without a burst.
 
         What another instance sent on this part just before is not known, so no burst is handed over: the sum over
-        all instances stays within the account's quota while shares move. Share 0 lets nothing through.
+        all instances stays within the account's quota while shares move. What this one sent on its old part was
+        within that, and is over with it: a part that shrinks goes on at its new rate. Share 0 lets nothing through.
         """
         self._share = fraction
         self._share_gauge.set(fraction)
         bucket = self._bucket_for(fraction)
-        bucket.pour(max(self._bucket.level, bucket.max_rate - self._held))
+        bucket.pour(bucket.max_rate - self._held)
         self._bucket = bucket
         self._serve()
 

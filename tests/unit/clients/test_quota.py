@@ -275,6 +275,17 @@ def test_a_share_smaller_than_one_permit_still_lets_single_requests_through() ->
     assert run(scenario()) == pytest.approx(8)  # two permits at a quarter of one a second
 
 
+def test_a_share_that_shrinks_goes_on_at_its_new_rate_at_once() -> None:
+    async def scenario() -> float:
+        gate = open_gate(5, 100)
+        gate.set_share(0.2)
+        async with gate.turn(1) as turn:
+            await turn.spend()
+        return now()
+
+    assert run(scenario()) == pytest.approx(1)
+
+
 def test_instances_stay_within_the_accounts_quota_while_shares_move() -> None:
     rate, burst = 5, 12
     sent: list[float] = []
