@@ -103,6 +103,8 @@ class Transport:
         """Do what `Turn.request` promises."""
         credentials = await self._credentials.authorization()
         answer = await self._send(permits, request, credentials)
+        if 200 <= answer.status < 300:
+            return answer
         refused = answer.status in {401, 403} and await self._credentials.refused(credentials)
         if refused and request.method == "GET":
             answer = await self._send(permits, request, await self._credentials.authorization())

@@ -43,11 +43,15 @@ def seconds_to_wait(answer: Answer, now: float) -> float:
     `Retry-After` (seconds or an HTTP date) and `retry_after` in the body on 429 and 503; on every answer
     `X-RateLimit-Reset` once `X-RateLimit-Remaining` is 0 (`reference/sesamy.md`, limits).
     """
+    remaining = answer.headers.get("X-RateLimit-Remaining")
+    asks = answer.status in {429, 503}
+    if not (asks or remaining):
+        return 0.0
     waits = [0.0]
-    if answer.status in {429, 503}:
+    if asks:
         asked = _asked_to_wait(answer, now)
         waits.append(_DEFAULT_WAIT if asked is None and answer.status == 429 else asked or 0.0)
-    if _number(answer.headers.get("X-RateLimit-Remaining")) == 0:
+    if _number(remaining) == 0:
         reset = _number(answer.headers.get("X-RateLimit-Reset"))
         waits.append(reset - now if reset is not None else 0.0)
     return min(max(waits), _LONGEST_WAIT)

@@ -1,25 +1,43 @@
 """One writer per e-mail address: two users with one address must not write the same contact at once (promise P2)."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class AddressLocks:
     """A lock per address that exists only while somebody holds it or waits for it."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._locks: dict[str, _Lock] = {}
 
-    @asynccontextmanager
-    async def hold(self, address: str) -> AsyncIterator[None]:
-        """Hold the address; waiters are served in order."""
-        lock, users = self._locks.get(address, (asyncio.Lock(), 0))
-        self._locks[address] = (lock, users + 1)
+    def hold(self, address: str) -> "_Held":
+        """Return a context that holds the address; waiters are served in order."""
+        return _Held(self._locks, address)
+
+
+class _Lock(asyncio.Lock):
+    users = 0
+    """Who holds it or waits for it."""
+
+
+class _Held:
+    def __init__(self, locks: dict[str, _Lock], address: str) -> None:
+        self._locks, self._address = locks, address
+
+    async def __aenter__(self) -> None:
+        lock = self._locks.setdefault(self._address, _Lock())
+        lock.users += 1
         try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(address)
-            if users > 1:
-                self._locks[address] = (lock, users - 1)
+            await lock.acquire()
+        except asyncio.CancelledError:
+            self._leave(lock)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        lock = self._locks[self._address]
+        lock.release()
+        self._leave(lock)
+
+    def _leave(self, lock: _Lock) -> None:
+        lock.users -= 1
+        if not lock.users:
+            del self._locks[self._address]
