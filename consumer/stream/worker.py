@@ -69,6 +69,7 @@ class Worker:
         self._read_letter = read_letter
         self._retry = retry
         self._metrics = metrics
+        self._synced = {outcome: metrics.syncs.labels(outcome.sync_outcome) for outcome in Outcome}
         self._wall_clock = wall_clock
         self._new_trace = new_trace
         self._open_users: set[str] = set()
@@ -117,7 +118,7 @@ class Worker:
         return Landed()
 
     def _succeeded(self, flight: Flight, outcome: Outcome) -> None:
-        self._metrics.syncs.labels(outcome.sync_outcome).inc()
+        self._synced[outcome].inc()
         self._metrics.last_success.set(self._wall_clock())
         self._gatekeeper.breakers["sesamy"].succeeded()
         if outcome.sync_outcome != "skipped":
