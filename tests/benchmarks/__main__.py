@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     benchmark = Benchmark(
         scenarios=tuple(_scenarios(args)),
         contestants=tuple(contestants),
-        rounds=args.rounds or (3 if args.full else 1),
+        rounds=args.rounds,
     )
     where = report.machine()
     with KafkaBroker() as kafka, tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -113,14 +113,14 @@ def _parser() -> argparse.ArgumentParser:
         "than ten minutes. What the columns mean: docs/performance.md.",
         epilog="example: make bench BENCH_ARGS='--latency 0 --latency 10 --json bench.json'",
     )
-    parser.add_argument("--full", action="store_true", help="every load of the docs, three rounds; about an hour")
+    parser.add_argument("--full", action="store_true", help="every load, and memory; about half an hour a round")
     parser.add_argument("--quick", action="store_true", help="does it run at all? its figures say nothing")
     parser.add_argument(
         "--latency", type=float, action="append", metavar="MS", help="one event a user at this latency; repeatable"
     )
     parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="with --latency (default: 64)")
     parser.add_argument("--seconds", type=float, default=10.0, help="with --latency, of the ideal line (default: 10)")
-    parser.add_argument("--rounds", type=int, help="of which the median is shown (default: 1, in full 3)")
+    parser.add_argument("--rounds", type=int, default=1, help="of which the median is shown (default: %(default)s)")
     parser.add_argument(
         "--only", action="append", choices=[one.name for one in CONTESTANTS], help="this contestant; repeatable"
     )

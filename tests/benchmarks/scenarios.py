@@ -100,7 +100,7 @@ def full() -> list[Scenario]:
         *(Scenario(latency=latency, concurrency=64) for latency in (0.1, 0.01, 0)),
         *(Scenario(latency=latency, concurrency=256) for latency in (0.1, 0.01)),
         *(
-            Scenario(latency=0.01, users=users, events=10_000, zipf=zipf)
+            Scenario(latency=0.01, users=users, events=5_000, zipf=zipf)
             for users in (100, 1_000, 10_000)
             for zipf in (False, True)
         ),
