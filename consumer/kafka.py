@@ -30,6 +30,7 @@ from msgspec import Struct
 
 from consumer import kafka_tls
 from consumer.failure import Failure
+from consumer.partitioner import partition_of
 from consumer.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -108,7 +109,8 @@ def reader_arguments(kafka: KafkaSettings) -> dict[str, Any]:
 
 def producer_arguments(kafka: KafkaSettings) -> dict[str, Any]:
     """Return the arguments of a producer whose records are stored, once and in order, when a send was awaited."""
-    return {**connection_arguments(kafka), "acks": "all", "enable_idempotence": True}
+    idempotent = {"acks": "all", "enable_idempotence": True}
+    return {**connection_arguments(kafka), **idempotent, "partitioner": partition_of}
 
 
 def letter_producer_arguments(kafka: KafkaSettings, seconds: float) -> dict[str, Any]:
