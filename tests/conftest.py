@@ -5,14 +5,29 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from tests import kafka_broker
 from tests.kafka_broker import KafkaBroker
 from tests.service_process import ServiceProcess
 
 _missing = pytest.StashKey[str]()
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no logger keep where a test had it write to: by the next test that may be closed."""
+    configure = structlog.configure
+
+    def uncached(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
