@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumer.clients.build import open_clients
-from consumer.clients.errors import ApiError
+from consumer.clients.errors import ApiError, Unavailable
 from consumer.ops.metrics import Metrics
 from consumer.sandbox import Answers, Contact, Options, Plan, Record, Rule, Sandbox, User
 from consumer.sandbox.contacts import SESAMY_FIELDS
@@ -71,6 +71,20 @@ async def sync(syncer: Syncer, user_id: str) -> Outcome:
             if not error.retryable:
                 raise
     raise AssertionError(f"{user_id} failed five times")
+
+
+async def test_a_write_is_given_up_when_its_time_is_over_and_a_read_of_sesamy_has_its_own() -> None:
+    """Promise P2: what a process that lost its partitions may still land is bounded by this."""
+    async with Sandbox() as sandbox:
+        sandbox.world.add_user("email|slow", profile={"email": "slow@example.no"}, contracts=[])
+        sandbox.faults.add(Rule(api="sesamy", delay=0.3))
+        sandbox.faults.add(Rule(api="mailmojo", operation="post_subscriber", delay=60, stage="before"))
+        settings, metrics = load({**sandbox.environment, **HIGH}), Metrics()
+        async with open_clients(settings, metrics, write_timeout=0.2) as clients:
+            clients.set_share(1.0)
+            syncer = Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules_of(settings), metrics)
+            with pytest.raises(Unavailable, match=r"add_subscriber: no answer: no answer within 0\.2 s"):
+                await asyncio.wait_for(syncer.sync("email|slow", LoneFlight()), 30)
 
 
 def is_hidden(contact: Contact | None, answers: Answers) -> bool:
