@@ -7,8 +7,8 @@ together never exceed the capacity. A held permit does not leak away, so however
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Self
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Self
 
 from aiolimiter import AsyncLimiter
 from msgspec import Struct
@@ -69,17 +69,20 @@ class Permits:
     async def __aexit__(self, *_: object) -> None:
         self._gate._leave(self)  # noqa: SLF001
 
-    async def spend(self) -> None:
-        """Wait until one request may be sent, and count it as sent. Called right before each request.
+    def spend(self) -> Coroutine[Any, Any, None]:
+        """Wait until one request may be sent, and count it as sent. Awaited right before each request.
 
         Beyond the permits of the turn one more is taken, ahead of turns that have not begun: a sync that has read
         half of its state is finished before another starts.
         """
-        await self._gate._spend(self)  # noqa: SLF001
+        return self._gate._spend(self)  # noqa: SLF001
 
-    async def ready(self) -> None:
-        """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now."""
-        await self._gate._ready(self)  # noqa: SLF001
+    def ready(self) -> Coroutine[Any, Any, None]:
+        """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now.
+
+        For a caller who looks at a clock before the request.
+        """
+        return self._gate._ready(self)  # noqa: SLF001
 
 
 class GateState(Struct, frozen=True):

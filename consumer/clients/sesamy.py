@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct, ValidationError
 
@@ -34,60 +34,30 @@ class ListedUser(Struct, frozen=True):
 
 
 class SesamyClient:
-    """Reads users."""
+    """Reads users. Every method raises `ApiError` when a call fails."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def reading(self) -> "Reading":
+    def turn(self) -> Turn:
         """Take the permits that one user's reads need, in one turn. What is not used goes back to the quota.
 
-        Everything read inside the block was asked for after its beginning.
+        Everything read in this turn was asked for after its beginning.
         """
-        return Reading(self._transport.turn(_READS))
+        return self._transport.turn(_READS)
 
-    async def users(self, offset: int, limit: int) -> Page[ListedUser]:
-        """Return the users from `offset` on, `limit` of them or as many as the API gives at a time.
-
-        Their order is assumed to stay the same from page to page. Raises `ApiError` when the call fails.
-        """
-        operation, params = "list_users", {"limit": limit, "offset": offset}
-        async with self._transport.turn(1) as turn:
-            answer = await turn.request("GET", "/management/users", operation=operation, params=params)
-        page: Page[dict[str, Any]] = _decoded(operation, answer, lambda body: decode_page(body, dict))
-        return Page([_listed(item) for item in page.items], page.total)
-
-    async def probe(self) -> None:
-        """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""
-        async with self._transport.turn(1) as turn:
-            await turn.request("GET", "/management/users", operation="list_users", params={"limit": 1})
-
-
-class Reading:
-    """The reads of one user, as a context. Every method raises `ApiError` when a call fails."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-
-    async def __aenter__(self) -> Self:
-        await self._turn.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._turn.__aexit__(*error)
-
-    async def profile(self, user_id: str) -> Profile | None:
+    async def profile(self, turn: Turn, user_id: str) -> Profile | None:
         """Return the profile, or None when Sesamy does not know the user."""
         path = f"/management/users/{segment(user_id)}"
-        answer = await self._turn.request("GET", path, operation="get_user", accept={404})
+        answer = await turn.request("GET", path, operation="get_user", accept={404})
         return None if answer.status == 404 else _decoded("get_user", answer, decode_profile)
 
-    async def rest(self, user_id: str, profile: Profile) -> UserState:
+    async def rest(self, turn: Turn, user_id: str, profile: Profile) -> UserState:
         """Return the user's whole state. Without a contract there is no payment to ask for."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                entitlements = tasks.create_task(self._list("entitlements", Entitlement, user_id, paged=False))
-                contracts, transactions = await self._contracts_and_transactions(user_id)
+                entitlements = tasks.create_task(self._list(turn, "entitlements", Entitlement, user_id, paged=False))
+                contracts, transactions = await self._contracts_and_transactions(turn, user_id)
         except ExceptionGroup as failures:
             first = failures.exceptions[0]
             if not isinstance(first, ApiError):
@@ -101,12 +71,32 @@ class Reading:
             transactions=transactions,
         )
 
-    async def _contracts_and_transactions(self, user_id: str) -> tuple[tuple[Contract, ...], tuple[Transaction, ...]]:
-        contracts = await self._list("contracts", Contract, user_id)
-        transactions = await self._list("transactions", Transaction, user_id) if contracts else ()
+    async def users(self, offset: int, limit: int) -> Page[ListedUser]:
+        """Return the users from `offset` on, `limit` of them or as many as the API gives at a time.
+
+        Their order is assumed to stay the same from page to page.
+        """
+        operation, params = "list_users", {"limit": limit, "offset": offset}
+        async with self._transport.turn(1) as turn:
+            answer = await turn.request("GET", "/management/users", operation=operation, params=params)
+        page: Page[dict[str, Any]] = _decoded(operation, answer, lambda body: decode_page(body, dict))
+        return Page([_listed(item) for item in page.items], page.total)
+
+    async def probe(self) -> None:
+        """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""
+        async with self._transport.turn(1) as turn:
+            await turn.request("GET", "/management/users", operation="list_users", params={"limit": 1})
+
+    async def _contracts_and_transactions(
+        self, turn: Turn, user_id: str
+    ) -> tuple[tuple[Contract, ...], tuple[Transaction, ...]]:
+        contracts = await self._list(turn, "contracts", Contract, user_id)
+        transactions = await self._list(turn, "transactions", Transaction, user_id) if contracts else ()
         return contracts, transactions
 
-    async def _list(self, name: str, kind: type[_Item], user_id: str, *, paged: bool = True) -> tuple[_Item, ...]:
+    async def _list(
+        self, turn: Turn, name: str, kind: type[_Item], user_id: str, *, paged: bool = True
+    ) -> tuple[_Item, ...]:
         """Follow the pages until one is short or the total is reached.
 
         Entitlements have neither `limit` nor `offset` in the reference: they are asked for without, and only an answer
@@ -117,7 +107,7 @@ class Reading:
         received = 0
         for _ in range(_MOST_PAGES):
             window = {"limit": _PAGE, "offset": received} if paged or received else {}
-            answer = await self._turn.request(
+            answer = await turn.request(
                 "GET", f"/management/{name}", operation=operation, params={"userId": user_id, **window}
             )
             page: Page[_Item] = _decoded(operation, answer, lambda body: decode_page(body, kind))

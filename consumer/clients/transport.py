@@ -1,8 +1,8 @@
 """The one way to send a request to an API: through a permit of its quota, with its credentials, read by one table."""
 
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol, Self
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, Protocol
 
 import orjson
 from msgspec import Struct
@@ -25,25 +25,22 @@ class Credentials(Protocol):
         """Take note that the API refused this value, and return whether there is another one to try once."""
 
 
-class Turn:
+class _Request(Struct, frozen=True):
+    method: str
+    path: str
+    query: str
+    operation: str
+    body: bytes | None
+
+
+class Turn(Permits):
     """A turn at the quota, as a context: requests go out here and nowhere else. Unused permits go back at its end."""
 
-    def __init__(self, transport: "Transport", permits: Permits) -> None:
+    def __init__(self, transport: "Transport", gate: QuotaGate, permits: int) -> None:
+        super().__init__(gate, permits)
         self._transport = transport
-        self._permits = permits
 
-    async def __aenter__(self) -> Self:
-        await self._permits.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._permits.__aexit__(*error)
-
-    async def ready(self) -> None:
-        """Wait until the next request of this turn can go out at once. For a caller who looks at a clock before it."""
-        await self._permits.ready()
-
-    async def request(
+    def request(
         self,
         method: str,
         path: str,
@@ -52,7 +49,7 @@ class Turn:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         accept: Collection[int] = (),
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """Send one request as soon as the quota allows, and return its answer: 2xx, or a status in `accept`.
 
         `path` is percent-encoded already (`wire.segment`). Nothing is ever sent again, except a GET, once,
@@ -63,15 +60,7 @@ class Turn:
         """
         query = "&".join([f"{name}={segment(str(value))}" for name, value in params.items()]) if params else ""
         request = _Request(method, path, query, operation, None if json is None else orjson.dumps(json))
-        return await self._transport.exchange(self._permits, request, accept)
-
-
-class _Request(Struct, frozen=True):
-    method: str
-    path: str
-    query: str
-    operation: str
-    body: bytes | None
+        return self._transport.exchange(self, request, accept)
 
 
 class Transport:
@@ -97,35 +86,35 @@ class Transport:
 
     def turn(self, permits: int) -> Turn:
         """Return a context that begins with one's turn and so many permits of the quota."""
-        return Turn(self, self._gate.turn(permits))
+        return Turn(self, self._gate, permits)
 
-    async def exchange(self, permits: Permits, request: _Request, accept: Collection[int]) -> Answer:
+    async def exchange(self, turn: Turn, request: _Request, accept: Collection[int]) -> Answer:
         """Do what `Turn.request` promises."""
-        credentials = await self._credentials.authorization()
-        answer = await self._send(permits, request, credentials)
-        if 200 <= answer.status < 300:
-            return answer
-        refused = answer.status in {401, 403} and await self._credentials.refused(credentials)
-        if refused and request.method == "GET":
-            answer = await self._send(permits, request, await self._credentials.authorization())
+        url = exact_url(self._base_url, request.path, request.query)
+        for attempt in (1, 2):
+            credentials = await self._credentials.authorization()
+            headers = self._headers(request, credentials)
+            # The permit comes last: between it and the request nothing may wait, or requests would bunch up.
+            await turn.spend()
+            answer = await self._wire.send(
+                request.method, url, operation=request.operation, headers=headers, body=request.body
+            )
+            if wait := seconds_to_wait(answer, self._wall_clock()):
+                self._gate.close(wait)
+            if 200 <= answer.status < 300:
+                return answer
+            refused = attempt == 1 and answer.status in {401, 403} and await self._credentials.refused(credentials)
+            if not refused or request.method != "GET":
+                break
         if answer.status in accept:
             return answer
         if error := error_for(self._api, request.operation, answer, self._wall_clock()):
             raise error
         return answer
 
-    async def _send(self, permits: Permits, request: _Request, credentials: str) -> Answer:
+    def _headers(self, request: _Request, credentials: str) -> dict[str, str]:
         if not (credentials.isascii() and credentials.isprintable()):
             raise Unauthorized(self._api, request.operation, None, "the token holds what no header can carry")
-        headers = {"Authorization": credentials}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
-        url = exact_url(self._base_url, request.path, request.query)
-        # The permit comes last: between it and the request nothing may wait, or requests would bunch up.
-        await permits.spend()
-        answer = await self._wire.send(
-            request.method, url, operation=request.operation, headers=headers, body=request.body
-        )
-        if wait := seconds_to_wait(answer, self._wall_clock()):
-            self._gate.close(wait)
-        return answer
+        if request.body is None:
+            return {"Authorization": credentials}
+        return {"Authorization": credentials, "Content-Type": "application/json"}

@@ -100,8 +100,8 @@ class Clearing:
         # The permits come first, so that no quota is waited for between the reads and the write.
         async with self._mailmojo.turn(_PAIR) as turn:
             await turn.ready()
-            async with self._sesamy.reading() as reading:
-                profile = await reading.profile(suspect.user_id)
+            async with self._sesamy.turn() as reads:
+                profile = await self._sesamy.profile(reads, suspect.user_id)
             judged = standing(profile, suspect.address)
             if judged == "fine":
                 self.tally.fine += 1

@@ -172,8 +172,8 @@ class Search:
         )
 
     async def _is_known(self, user_id: str) -> bool:
-        async with self._sesamy.reading() as reading:
-            return await reading.profile(user_id) is not None
+        async with self._sesamy.turn() as reads:
+            return await self._sesamy.profile(reads, user_id) is not None
 
 
 def _address(item: dict[str, Any]) -> str | None:

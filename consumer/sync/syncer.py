@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.mailmojo import MailmojoClient
-from consumer.clients.sesamy import Reading, SesamyClient
+from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Turn
 from consumer.mapping import contact as contacts
 from consumer.mapping import person
@@ -107,24 +107,24 @@ class Syncer:
         if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
-        async with self._sesamy.reading() as reading:
+        async with self._sesamy.turn() as turn:
             flight.reading()
             if self._step is None:
-                state = await self._read_state(user_id, reading)
+                state = await self._read_state(turn, user_id)
             else:
                 with self._step("read"):
-                    state = await self._read_state(user_id, reading)
+                    state = await self._read_state(turn, user_id)
         return state if isinstance(state, Outcome) else contacts.derive(state, self._rules)
 
-    async def _read_state(self, user_id: str, reading: Reading) -> UserState | Outcome:
-        profile = await reading.profile(user_id)
+    async def _read_state(self, turn: Turn, user_id: str) -> UserState | Outcome:
+        profile = await self._sesamy.profile(turn, user_id)
         if profile is None:
             return Outcome.SKIPPED_UNKNOWN_USER
         if person.is_guest(user_id, profile, self._rules.guest_prefixes):
             return Outcome.SKIPPED_GUEST
         if person.address(profile) is None:
             return Outcome.SKIPPED_NO_EMAIL
-        return await reading.rest(user_id, profile)
+        return await self._sesamy.rest(turn, user_id, profile)
 
     async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
         """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""

@@ -32,13 +32,15 @@ def lists(**pages: Any) -> Script:
 
 
 async def profile_of(it: Bench) -> Profile | None:
-    async with SesamyClient(it.transport).reading() as reading:
-        return await reading.profile(USER)
+    client = SesamyClient(it.transport)
+    async with client.turn() as turn:
+        return await client.profile(turn, USER)
 
 
 async def rest(it: Bench) -> UserState:
-    async with SesamyClient(it.transport).reading() as reading:
-        return await reading.rest(USER, Profile(id=USER))
+    client = SesamyClient(it.transport)
+    async with client.turn() as turn:
+        return await client.rest(turn, USER, Profile(id=USER))
 
 
 async def test_a_profile_is_read_by_its_encoded_id() -> None:
