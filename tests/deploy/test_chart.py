@@ -13,6 +13,7 @@ from kubernetes_validate.utils import ValidationError, validate
 from consumer.cli import COMMANDS
 from consumer.settings import load
 from consumer.settings.tree import table
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/sesamy-mailmojo"
@@ -107,13 +108,14 @@ def test_the_program_understands_its_pod(render: Render, values: dict[str, Any],
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    certificate = Authority(tmp_path).issue("client", "DNS:client").read_text(encoding="utf-8")
     for name, value in environment.items():
         if value.startswith("/"):
             folder, _, file = value.rpartition("/")
             secret = volumes[mounts[folder]]["secret"]
             assert "items" not in secret or file in {item["path"] for item in secret["items"]}
             environment[name] = str(tmp_path / name)
-            (tmp_path / name).write_text("x", encoding="utf-8")
+            (tmp_path / name).write_text(certificate if "_SSL_" in name else "x", encoding="utf-8")
     settings = load(environment)
     assert settings.mailmojo.list_id == "1000000"
     assert settings.admin.host == "0.0.0.0"
