@@ -2,10 +2,13 @@
 
 import re
 import ssl
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from consumer.failure import Failure
-from consumer.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from consumer.settings import KafkaSettings  # which loads a context to see whether its files are good
 
 _OTHER_NAME: Final = {62, 64}
 """OpenSSL's codes (x509_vfy.h) of a certificate that names another host, or another IP address."""
@@ -14,8 +17,12 @@ _UNKNOWN_AUTHORITY: Final = {2, 18, 19, 20, 21, 27}
 """Those of one that leads to no authority we trust."""
 
 
-def client_context(kafka: KafkaSettings) -> ssl.SSLContext:
+def client_context(
+    kafka: "KafkaSettings", name: Callable[[str], str] = lambda key: f"KAFKA_{key.upper()}"
+) -> ssl.SSLContext:
     """Return whom to trust and what to show; the brokers' names are verified.
+
+    `name` calls a setting, such as `ssl_cafile`, as its user does.
 
     Raises:
         Failure: a file holds something else than it should.
@@ -24,7 +31,7 @@ def client_context(kafka: KafkaSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=kafka.ssl_cafile)
     except (OSError, ssl.SSLError) as error:
         raise Failure(
-            f"KAFKA_SSL_CAFILE: {kafka.ssl_cafile} holds no certificate ({reason(error)}); "
+            f"{name('ssl_cafile')}: {kafka.ssl_cafile} holds no certificate ({reason(error)}); "
             "give the authorities' certificates as PEM (-----BEGIN CERTIFICATE-----)"
         ) from error
     if kafka.ssl_certfile:
@@ -32,14 +39,15 @@ def client_context(kafka: KafkaSettings) -> ssl.SSLContext:
             # The empty password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, password="")
         except (OSError, ssl.SSLError) as error:
+            names = [name(key) for key in ("ssl_certfile", "ssl_keyfile") if getattr(kafka, key)]
             raise Failure(
-                f"KAFKA_SSL_CERTFILE, KAFKA_SSL_KEYFILE: {kafka.ssl_certfile} is no certificate with its key "
-                f"({reason(error)}); give both as PEM, without a passphrase"
+                f"{', '.join(names)}: {kafka.ssl_certfile} is no certificate with its key ({reason(error)}); "
+                "give both as PEM, without a passphrase, the key there or in KAFKA_SSL_KEYFILE"
             ) from error
     return context
 
 
-def explain(kafka: KafkaSettings, where: str, error: ssl.SSLError | ConnectionError) -> str:
+def explain(kafka: "KafkaSettings", where: str, error: ssl.SSLError | ConnectionError) -> str:
     """Return one line for people: why there is no TLS with the brokers at `where`, and which settings to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of Kafka at {where} {_distrust(kafka, error)}"
@@ -52,7 +60,7 @@ def explain(kafka: KafkaSettings, where: str, error: ssl.SSLError | ConnectionEr
     )
 
 
-def _distrust(kafka: KafkaSettings, error: ssl.SSLCertVerificationError) -> str:
+def _distrust(kafka: "KafkaSettings", error: ssl.SSLCertVerificationError) -> str:
     words = error.verify_message.rstrip(".")
     if error.verify_code in _OTHER_NAME:
         return f"is for another name ({words}); use a name that it holds, in KAFKA_BOOTSTRAP_SERVERS"

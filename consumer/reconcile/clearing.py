@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 
-from consumer.clients.errors import ApiError
+from consumer.clients.errors import ApiError, Unavailable
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Turn
@@ -28,13 +28,15 @@ _PAIR: Final = 2
 
 
 class Cleared(Struct, frozen=True):
-    """One contact that was cleared, or would be."""
+    """One contact that was cleared, or would or may be."""
 
     suspect: Suspect
     standing: Standing
     plan: Plan
     differing: tuple[str, ...] = ()
     """What Mailmojo's echo shows otherwise than it was sent."""
+    unanswered: str | None = None
+    """Why it is not known whether the write was applied; None where it is."""
 
 
 class Tally(Struct):
@@ -77,7 +79,7 @@ class Clearing:
         dry_run: bool = False,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Tell `tell` of each contact that is cleared; with `dry_run` of those that would be, and write nothing."""
+        """Tell `tell` of each contact that is or may be cleared; with `dry_run` that would be, and write nothing."""
         self.tally = Tally()
         self.failed: list[tuple[Suspect, ApiError]] = []
         self._sesamy = sesamy
@@ -120,7 +122,11 @@ class Clearing:
                 await _to_its_end(self._write(turn, suspect, judged, plan))
 
     async def _write(self, turn: Turn, suspect: Suspect, judged: Standing, plan: Plan) -> None:
-        echo = await self._mailmojo.patch_contact(turn, suspect.address, plan.body)
+        try:
+            echo = await self._mailmojo.patch_contact(turn, suspect.address, plan.body)
+        except Unavailable as error:
+            self._tell(Cleared(suspect, judged, plan, unanswered=str(error)))
+            raise
         differing = contacts.echo_differences(plan.body, echo) if echo else ()
         self._count(Cleared(suspect, judged, plan, differing))
 
@@ -139,7 +145,11 @@ def log_audit(cleared: Cleared) -> None:
     audit = WriteAudit(
         action="clear", fields=plan.fields_changed, tags_added=plan.tags_added, tags_removed=plan.tags_removed
     )
-    _log.info("contact.written", user_id=user_id, **audit.as_fields(), reason=cleared.standing)
+    about = {"user_id": user_id, **audit.as_fields(), "reason": cleared.standing}
+    if cleared.unanswered is not None:
+        _log.warning("contact.may_be_written", **about, error=cleared.unanswered)
+        return
+    _log.info("contact.written", **about)
     if cleared.differing:
         _log.warning("contact.echo_differs", user_id=user_id, fields=cleared.differing)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from consumer.failure import Failure
+from consumer.kafka_tls import client_context
 from consumer.secret import Secret
 from consumer.settings.tree import (
     SECTIONS,
@@ -201,7 +203,7 @@ def _check_topics(kafka: KafkaSettings, given: Mapping[str, _Given]) -> None:
 
 
 def _check_security(kafka: KafkaSettings, given: Mapping[str, _Given]) -> None:
-    """Refuse halves: who gives a password or a certificate must not talk without it unawares."""
+    """Refuse halves, and files that hold something else: who gives a password or a certificate relies on its use."""
     protocol = kafka.security_protocol
     for prefix, in_use, fitting in (
         ("sasl_", protocol.startswith("SASL_"), "SASL_SSL or SASL_PLAINTEXT"),
@@ -220,6 +222,11 @@ def _check_security(kafka: KafkaSettings, given: Mapping[str, _Given]) -> None:
             raise SettingsError(f"not set: {', '.join(missing)}; KAFKA_SECURITY_PROTOCOL={protocol} needs them")
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         raise SettingsError(f"{given['kafka.ssl_keyfile'].name} needs a certificate; set KAFKA_SSL_CERTFILE as well")
+    if protocol.endswith("SSL"):
+        try:
+            client_context(kafka, name=lambda key: given[f"kafka.{key}"].name)
+        except Failure as error:
+            raise SettingsError(str(error)) from error
 
 
 def _check_retries(sync: SyncSettings, given: Mapping[str, _Given]) -> None:

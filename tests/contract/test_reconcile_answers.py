@@ -11,7 +11,7 @@ from consumer.clients.build import Clients, open_clients
 from consumer.clients.errors import ApiError, Rejected, Unauthorized
 from consumer.failure import Failure
 from consumer.ops.metrics import Metrics
-from consumer.reconcile.clearing import Clearing
+from consumer.reconcile.clearing import Cleared, Clearing
 from consumer.reconcile.search import Search
 from consumer.sandbox import Answers, Contact, Options, Rule, Sandbox
 from consumer.sandbox.contacts import SESAMY_FIELDS
@@ -86,6 +86,7 @@ class Run:
         self.sandbox, self.cast = sandbox, Cast(sandbox)
         self._clients, self._settings = clients, settings
         self.cleared: list[str] = []
+        self.unanswered: dict[str, str] = {}
 
     async def search(self, addresses: list[str] | None = None) -> Search:
         search = Search(self._clients.sesamy, self._clients.mailmojo, self._settings.sync, addresses=addresses)
@@ -98,11 +99,17 @@ class Run:
             self._clients.mailmojo,
             rules_of(self._settings),
             self._settings.sync,
-            lambda cleared: self.cleared.append(cleared.suspect.address),
+            self._told,
             dry_run=dry_run,
         )
         await clearing.run(search.found.suspects)
         return clearing
+
+    def _told(self, cleared: Cleared) -> None:
+        if cleared.unanswered is None:
+            self.cleared.append(cleared.suspect.address)
+        else:
+            self.unanswered[cleared.suspect.address] = cleared.unanswered
 
 
 @asynccontextmanager
@@ -214,6 +221,29 @@ async def test_a_contact_that_fails_is_told_and_the_others_are_cleared() -> None
         # The write whose answer was lost is not sent again: a fresh read showed that the contact was cleared.
         assert max(run.sandbox.log.calls("mailmojo").values()) <= 6
         assert len(run.sandbox.log.writes()) == len(run.cast.wrong) - 2
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+async def test_a_write_whose_answer_is_lost_is_told_as_that_and_looked_at_again(stage: Any) -> None:
+    async with run_under(Answers()) as run:
+        lost = "reader.003@example.no"
+        run.sandbox.faults.add(Rule(operation="patch_contact", key=lost, cut=True, stage=stage, times=1))
+        clearing = await run.clear(await run.search())
+        assert run.unanswered == {lost: "mailmojo patch_contact: no answer: ServerDisconnectedError"}
+        assert (lost in run.cleared) is (stage == "before")
+        assert (clearing.tally.changed, clearing.failed) == (stage == "after", [])
+        assert run.cast.changed() == run.cast.wrong
+        assert len(run.sandbox.log.writes()) == len(run.cast.wrong)
+
+
+async def test_a_refused_write_is_not_told_as_one_that_may_be_done() -> None:
+    async with run_under(Answers()) as run:
+        search = await run.search()
+        for number, status in ((3, 422), (50, 429)):
+            key = f"reader.{number:03}@example.no"
+            run.sandbox.faults.add(Rule(operation="patch_contact", key=key, status=status, times=3))
+        await run.clear(search)
+        assert run.unanswered == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The chart makes what Kubernetes takes and what the program understands."""
 
+import argparse
 import json
 import subprocess
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
-from consumer.cli import COMMANDS
+from consumer.cli import COMMANDS, backfill, reconcile
 from consumer.settings import load
 from consumer.settings.tree import table
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/sesamy-mailmojo"
@@ -33,6 +35,7 @@ EVERYTHING = {
     "networkPolicy": {"collectorPorts": [4318]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "backfill": {"enabled": True},
+    "reconcile": {"enabled": True, "clearAtMost": 1_000_000},
     "keda": {"enabled": True, "partitions": 12, "authenticationRef": "kafka"},
     "serviceAccountName": "somebody",
     "nodeSelector": {"pool": "small"},
@@ -43,7 +46,20 @@ EVERYTHING = {
 OF_OTHERS = {"ServiceMonitor", "ScaledObject"}
 """Kinds that operators bring: Kubernetes has no schema for them."""
 
+JOBS = {"CronJob backfill", "CronJob reconcile"}
+
 Render = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
+
+
+def _kind(document: dict[str, Any]) -> str:
+    kind, name = document["kind"], document["metadata"]["name"]
+    return f"{kind} {name.rpartition('-')[2]}" if kind == "CronJob" else kind
+
+
+def _job(kinds: dict[str, dict[str, Any]], job: str) -> dict[str, Any]:
+    """Return the template of a job's pods."""
+    template: dict[str, Any] = kinds[job]["spec"]["jobTemplate"]["spec"]["template"]
+    return template
 
 
 @pytest.fixture
@@ -68,7 +84,7 @@ def render(helm: Callable[..., "subprocess.CompletedProcess[str]"]) -> Render:
         rendered = helm("template", "vendor", values=values)
         assert rendered.returncode == 0, rendered.stderr
         documents = [document for document in yaml.safe_load_all(rendered.stdout) if document]
-        kinds = {document["kind"]: document for document in documents}
+        kinds = {_kind(document): document for document in documents}
         assert len(kinds) == len(documents)
         return kinds
 
@@ -97,7 +113,7 @@ def test_a_field_that_kubernetes_does_not_know_is_noticed(render: Render) -> Non
 
 def test_what_needs_an_operator_or_costs_quota_is_off_until_asked_for(render: Render) -> None:
     assert set(render(LEAST)) == {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
-    assert set(render(EVERYTHING)) == set(render(LEAST)) | OF_OTHERS | {"CronJob"}
+    assert set(render(EVERYTHING)) == set(render(LEAST)) | OF_OTHERS | JOBS
 
 
 @pytest.mark.parametrize("values", [LEAST, EVERYTHING], ids=["least", "everything"])
@@ -107,13 +123,14 @@ def test_the_program_understands_its_pod(render: Render, values: dict[str, Any],
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    certificate = Authority(tmp_path).issue("client", "DNS:client").read_text(encoding="utf-8")
     for name, value in environment.items():
         if value.startswith("/"):
             folder, _, file = value.rpartition("/")
             secret = volumes[mounts[folder]]["secret"]
             assert "items" not in secret or file in {item["path"] for item in secret["items"]}
             environment[name] = str(tmp_path / name)
-            (tmp_path / name).write_text("x", encoding="utf-8")
+            (tmp_path / name).write_text(certificate if "_SSL_" in name else "x", encoding="utf-8")
     settings = load(environment)
     assert settings.mailmojo.list_id == "1000000"
     assert settings.admin.host == "0.0.0.0"
@@ -127,14 +144,11 @@ def test_the_program_understands_its_pod(render: Render, values: dict[str, Any],
 def test_no_secret_is_in_what_it_makes_and_no_pod_may_more_than_it_must(render: Render) -> None:
     kinds = render(EVERYTHING)
     secrets = {row.setting.env for row in table() if row.secret}
-    for spec in (
-        kinds["Deployment"]["spec"]["template"]["spec"],
-        kinds["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-    ):
+    for spec in (kinds["Deployment"]["spec"]["template"]["spec"], *(_job(kinds, job)["spec"] for job in JOBS)):
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         (container,) = spec["containers"]
-        assert container["args"][0] in {*COMMANDS, "backfill"}
+        assert container["args"][0] in COMMANDS
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert not secrets & {entry["name"] for entry in container["env"]}
 
@@ -142,15 +156,41 @@ def test_no_secret_is_in_what_it_makes_and_no_pod_may_more_than_it_must(render: 
 def test_everything_selects_the_same_pods(render: Render) -> None:
     kinds = render(EVERYTHING)
     labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    nightly = kinds["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    of_jobs = [_job(kinds, job)["metadata"]["labels"] for job in JOBS]
     for selector in (
         kinds["Deployment"]["spec"]["selector"]["matchLabels"],
         kinds["Service"]["spec"]["selector"],
         kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
-        assert not selector.items() <= nightly.items()
-    assert kinds["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"].items() <= nightly.items()
+        assert not any(selector.items() <= job.items() for job in of_jobs)
+    everywhere = kinds["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
+    assert all(everywhere.items() <= job.items() for job in of_jobs)
+
+
+@pytest.mark.parametrize("job", sorted(JOBS))
+def test_no_two_of_a_job_run_at_once_and_the_program_understands_it(render: Render, job: str) -> None:
+    kinds = render(EVERYTHING)
+    assert kinds[job]["spec"]["concurrencyPolicy"] == "Forbid"
+    (container,) = _job(kinds, job)["spec"]["containers"]
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    commands = parser.add_subparsers()
+    for command in (backfill, reconcile):
+        command.register(commands)
+    assert parser.parse_args(container["args"]).handler
+
+
+def test_a_reconcile_only_looks_until_a_bound_is_given_and_then_keeps_it(render: Render) -> None:
+    for values, options in (
+        ({"enabled": True}, ["--dry-run"]),
+        ({"enabled": True, "clearAtMost": 1_000_000}, ["--expect", "1000000"]),
+    ):
+        kinds = render({**LEAST, "reconcile": values})
+        spec = _job(kinds, "CronJob reconcile")["spec"]
+        assert spec["containers"][0]["args"] == ["reconcile", *options]
+        # A run that found too many finds them again: it costs the quotas as much, and only somebody can tell why.
+        assert spec["restartPolicy"] == "Never"
+        assert kinds["CronJob reconcile"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
 
 
 def test_prometheus_finds_the_service(render: Render) -> None:
@@ -196,6 +236,8 @@ def test_scaling_ends_at_the_number_of_partitions(render: Render) -> None:
         ({"settings": {"MAILMOJO_LIST_ID": 1000000}}, "MAILMOJO_LIST_ID"),
         ({"keda": {"enabled": True}}, "partitions"),
         ({"replica": 2}, "replica"),
+        ({"reconcile": {"clearAtMost": -1}}, "clearAtMost"),
+        ({"reconcile": {"expect": 50}}, "expect"),
     ],
 )
 def test_a_mistake_is_named(

@@ -154,6 +154,20 @@ async def test_stopped_it_ends_the_write_under_way_and_tells_what_is_done(stage:
     assert f"{done} contacts cleared" in process.stdout.read_text()
 
 
+async def test_a_write_whose_answer_is_lost_leaves_a_line(stage: Stage) -> None:
+    deployment = Deployment(stage)
+    stage.fail(api="mailmojo", operation="patch_contact", key=deployment.wrong[2], cut=True, stage="after", times=1)
+    done = await stage.finish("reconcile", "--yes", settings={"SYNC_RETRY_BASE": "0.05"})
+    assert done.returncode == 0, done.output()
+    assert deployment.cleared() == sorted(deployment.wrong)
+    (line,) = done.events("contact.may_be_written")
+    assert (line["user_id"], line["level"], line["reason"]) == ("email|user-0003", "warning", "gone")
+    assert "no answer" in line["error"]
+    assert {"action", "fields", "tags_added", "tags_removed"} <= line.keys()
+    assert line["user_id"] not in {audit["user_id"] for audit in done.events("contact.written")}
+    assert deployment.wrong[2] not in done.output()
+
+
 async def test_where_nearly_all_is_wrong_only_the_very_count_confirms_it(stage: Stage) -> None:
     deployment = Deployment(stage, fine=0)
     for user_id in stage.world.user_ids():

@@ -94,7 +94,6 @@ MISTAKES = {
     "another authority": Mistake(
         "SECURE", {"KAFKA_SSL_CAFILE": "{other}"}, ("not trusted", "KAFKA_SSL_CAFILE", "other")
     ),
-    "a file that is no authority": Mistake("SECURE", {"KAFKA_SSL_CAFILE": "{garbage}"}, ("KAFKA_SSL_CAFILE", "PEM")),
     "the certificate of another host": Mistake("MISNAMED", {}, ("certificate", "127.0.0.1", "KAFKA_BOOTSTRAP_SERVERS")),
     "no TLS where it is spoken": Mistake(
         "SECURE",
@@ -126,11 +125,6 @@ MISTAKES = {
     "no client certificate": Mistake(
         "MUTUAL", {**NO_LOGIN, "KAFKA_SECURITY_PROTOCOL": "SSL"}, ("certificate", "KAFKA_SSL_CERTFILE")
     ),
-    "a client certificate without its key": Mistake(
-        "MUTUAL",
-        {**NO_LOGIN, "KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CERTFILE": "{other}"},
-        ("KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE", "PEM"),
-    ),
     "a client certificate of another authority": Mistake(
         "MUTUAL",
         {**NO_LOGIN, "KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CERTFILE": "{foreign}"},
@@ -143,11 +137,8 @@ MISTAKES = {
 def files(secured: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Files that a setting may name by mistake, by how `MISTAKES` calls them."""
     folder = tmp_path_factory.mktemp("files")
-    garbage = folder / "garbage.pem"
-    garbage.write_text("this is no certificate\n")
     stranger = Authority(folder, "other")
     return {
-        "garbage": garbage,
         "other": stranger.certificate,
         "foreign": stranger.issue("foreign", "DNS:foreign"),
         "client": secured.client_certificate,

@@ -109,11 +109,12 @@ def test_kafka_out_of_reach_exits_with_1_and_names_the_setting(arguments: list[s
     assert one_line(result).startswith(f"cannot reach Kafka at {NOWHERE} (KAFKA_BOOTSTRAP_SERVERS): ")
 
 
-def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["run"], ["check"], ["sync", "u"]])
+def test_a_certificate_that_is_none_is_a_wrong_setting(arguments: list[str], tmp_path: Path) -> None:
     pem = tmp_path / "ca.pem"
     pem.write_text("no certificate")
-    result = run("sync", "u", **REQUIRED, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CAFILE=str(pem))
-    assert result.returncode == 1
+    result = run(*arguments, **REQUIRED, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CAFILE=str(pem))
+    assert (result.returncode, result.stdout) == (2, "")
     assert one_line(result).startswith(
         f"KAFKA_SSL_CAFILE: {pem} holds no certificate (no certificate or crl found); give"
     )

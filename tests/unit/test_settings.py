@@ -9,6 +9,7 @@ import pytest
 from consumer.secret import Secret
 from consumer.settings import KafkaSettings, Settings, SettingsError, load
 from consumer.settings.tree import table
+from tests.certificates import Authority
 
 REQUIRED = {
     "SESAMY_CLIENT_ID": "client",
@@ -332,11 +333,56 @@ SASL = {
 }
 
 
-def test_a_login_and_certificates(tmp_path: Path) -> None:
-    pem = tmp_path / "a.pem"
-    pem.touch()
-    kafka = load({**REQUIRED, **SASL, "KAFKA_SSL_CAFILE": str(pem)}).kafka
-    assert (kafka.sasl_mechanism, kafka.sasl_password, kafka.ssl_cafile) == ("SCRAM-SHA-512", Secret("pw"), pem)
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an authority and two certificates of it: `crt`, `key`, and both as `pem`."""
+    folder = tmp_path_factory.mktemp("pem")
+    authority = Authority(folder)
+    for name in ("ours", "other"):
+        authority.issue(name, f"DNS:{name}")
+    (folder / "garbage").write_text("no certificate")
+    return folder
+
+
+def test_a_login_and_certificates(pem: Path) -> None:
+    files = {"KAFKA_SSL_CAFILE": "authority.pem", "KAFKA_SSL_CERTFILE": "ours.crt", "KAFKA_SSL_KEYFILE": "ours.key"}
+    kafka = load({**REQUIRED, **SASL, **{name: str(pem / file) for name, file in files.items()}}).kafka
+    assert (kafka.sasl_mechanism, kafka.sasl_password) == ("SCRAM-SHA-512", Secret("pw"))
+    assert kafka.ssl_cafile == pem / "authority.pem"
+    both = load({**REQUIRED, "KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CERTFILE": str(pem / "ours.pem")}).kafka
+    assert both.ssl_certfile == pem / "ours.pem"
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "holds"),
+    [
+        ({"cafile": "garbage"}, "CAFILE", "garbage holds no certificate (no certificate or crl found); give"),
+        ({"cafile": "ours.key"}, "CAFILE", "ours.key holds no certificate ("),
+        ({"certfile": "garbage"}, "CERTFILE", "garbage is no certificate with its key ("),
+        ({"certfile": "ours.crt"}, "CERTFILE", "ours.crt is no certificate with its key ("),
+        (
+            {"certfile": "ours.crt", "keyfile": "garbage"},
+            "CERTFILE, KEYFILE",
+            "ours.crt is no certificate with its key",
+        ),
+        (
+            {"certfile": "ours.crt", "keyfile": "other.key"},
+            "CERTFILE, KEYFILE",
+            "ours.crt is no certificate with its key (key values mismatch); give",
+        ),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named_as_written(
+    pem: Path, tmp_path: Path, files: Mapping[str, str], named: str, holds: str
+) -> None:
+    said = f": {pem}/{holds}"
+    tls = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
+    environ = {f"KAFKA_SSL_{key.upper()}": str(pem / file) for key, file in files.items()}
+    names = [f"KAFKA_SSL_{name}" for name in named.split(", ")]
+    assert complaint(tls | environ).startswith(", ".join(names) + said)
+    config = toml_file(tmp_path, "[kafka]\n" + "".join(f"ssl_{key} = '{pem / file}'\n" for key, file in files.items()))
+    keys = [f"kafka.ssl_{name.lower()} in {config}" for name in named.split(", ")]
+    assert complaint(tls, config).startswith(", ".join(keys) + said)
 
 
 @pytest.mark.parametrize(

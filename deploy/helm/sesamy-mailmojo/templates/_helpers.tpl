@@ -14,7 +14,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{- /* What the pods of the service and of the backfill share. */ -}}
+{{- /* What the pods of the service and of its jobs share. */ -}}
 {{- define "sesamy-mailmojo.pod" -}}
 automountServiceAccountToken: false
 {{- with .Values.serviceAccountName }}
