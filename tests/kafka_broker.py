@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from consumer.loadtest.processes import Child
 from tests.kafka_client import KafkaClient
-from tests.processes import Child
 
 _HOME = Path(__file__).parents[1] / "deploy" / "kafka"
 _JARS = _HOME / "target" / "dependency"

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.processes import Child
+from consumer.loadtest.processes import Child
 from tests.waiting import wait_until
 
 _ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from consumer.loadtest.processes import Child
 from tests.benchmarks.scenarios import Scenario
-from tests.processes import Child
 from tests.service_process import ServiceProcess
 
 _ROOT = Path(__file__).parents[2]

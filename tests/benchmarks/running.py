@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import Struct
 
 from consumer.kafka import count_partitions, group_offsets
+from consumer.loadtest.processes import Child
 from consumer.sandbox.contacts import fold
 from consumer.sandbox.population import Seed
 from tests.benchmarks.contestants import Contestant
@@ -20,7 +21,6 @@ from tests.benchmarks.sandbox_process import serve_sandbox
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.usage import usage_of
 from tests.kafka_broker import KafkaBroker
-from tests.processes import Child
 from tests.waiting import wait_until
 
 _POLL = 0.5

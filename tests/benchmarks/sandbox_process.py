@@ -12,10 +12,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from consumer.loadtest.processes import Child
 from consumer.sandbox import Plan, Record, RequestLog
 from consumer.sandbox.population import Seed
 from consumer.sandbox.world import LIST_ID, OTHER_LIST_ID
-from tests.processes import Child
 from tests.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Child
+from consumer.loadtest.processes import Child
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]
 _DIE_BESIDE_A_CHILD = """
 import os, pathlib, signal, sys
-from tests.processes import Child
+from consumer.loadtest.processes import Child
 Child(["sleep", "60"], output=pathlib.Path(sys.argv[1]))
 os.kill(os.getpid(), signal.SIGKILL)
 """
