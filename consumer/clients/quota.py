@@ -186,21 +186,24 @@ class QuotaGate:
         return _Bucket(capacity, capacity / (self._rate * share))
 
     async def _enter(self, mine: Permits) -> None:
-        def size() -> int:
-            return max(1, min(mine.wanted, math.floor(self._bucket.max_rate + _EPSILON)))
-
-        def take() -> None:
-            mine.held = size()
-            self._held += mine.held
-
-        if self._at_once(self._held + size(), 0):
-            take()
+        if self._at_once(self._held + self._size(mine), 0):
+            self._hand_out(mine)
             return
+        waiter = _Waiter(
+            lambda: self._bucket.seconds_until(self._held + self._size(mine)), lambda: self._hand_out(mine)
+        )
         try:
-            await self._pass(mine, self._turns, _Waiter(lambda: self._bucket.seconds_until(self._held + size()), take))
+            await self._pass(mine, self._turns, waiter)
         except asyncio.CancelledError:
             self._give_back(mine)
             raise
+
+    def _size(self, mine: Permits) -> int:
+        return max(1, min(mine.wanted, math.floor(self._bucket.max_rate + _EPSILON)))
+
+    def _hand_out(self, mine: Permits) -> None:
+        mine.held = self._size(mine)
+        self._held += mine.held
 
     def _leave(self, mine: Permits) -> None:
         self._waited.observe(mine.waited)

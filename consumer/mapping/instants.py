@@ -32,6 +32,7 @@ def day(text: str, name: str, zone: ZoneInfo) -> str:
         with suppress(ValueError):
             return date.fromisoformat(bare).isoformat()
     moment = instant(text, name)
-    with suppress(OverflowError):  # "for ever" is sometimes the last second that there is: it has no tomorrow
-        moment = moment.astimezone(zone)
-    return moment.date().isoformat()
+    try:
+        return moment.astimezone(zone).date().isoformat()
+    except OverflowError:  # "for ever" is sometimes the last second that there is: it has no tomorrow
+        return moment.date().isoformat()

@@ -1,9 +1,9 @@
 """What a sync came to."""
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """The result of one sync that ended well. The value is the `outcome` of `events_total` in the contract."""
 
     CREATED = "created"
