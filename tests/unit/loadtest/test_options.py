@@ -1,10 +1,19 @@
 """Wrong options and settings: exit code 2, one line that names the option."""
 
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumer import cli
+from consumer.cli import load_test
+from consumer.loadtest import figures
+from consumer.loadtest.report import Report
+from tests.unit.loadtest.runs import right_run
+
+
+LONG = 300 * "a"
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +34,9 @@ def _kafka_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--fault", "colour=red"), "--fault: 'colour=red'"),
         (("--compare", "missing.json"), "--compare missing.json: No such file or directory"),
         (("--html", "missing/report.html"), "missing/report.html: cannot be written"),
+        (("--html", LONG), "aaa: cannot be written"),
+        (("--report", "/proc/self"), "/proc/self/report.html: cannot be written"),
+        (("--from", LONG), "aaa: File name too long"),
         (("--report", "/dev/null"), "--report /dev/null: "),
         (("--keep", "/dev/null"), "--keep /dev/null: "),
         (("--keep", "/"), "--keep /: it is not empty"),
@@ -64,3 +76,32 @@ def test_a_recording_that_is_not_there_is_said_before_anything_starts(
     assert cli.main(["load-test", "--from", str(tmp_path / "none.ndjson")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("none.ndjson: there is no such file")
+
+
+def test_no_file_is_left_by_the_look_whether_it_can_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept = tmp_path / "earlier.html"
+    kept.write_text("earlier")
+    folder = str(tmp_path / "report")
+    assert cli.main(["load-test", "--html", str(kept), "--report", folder, "--keep", str(tmp_path / "kept")]) == 1
+    assert "cannot reach Kafka" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["earlier.html"]
+    assert kept.read_text() == "earlier"
+
+
+def test_figures_are_printed_though_their_file_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "report"
+
+    def run(work: Coroutine[Any, Any, None]) -> Report:
+        work.close()
+        folder.rmdir()
+        return figures.report(right_run())
+
+    monkeypatch.setattr(load_test, "run_loop", run)
+    assert cli.main(["load-test", "--report", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("It holds")
+    assert said.err.endswith("report.html: No such file or directory\n")
