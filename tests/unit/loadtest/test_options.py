@@ -1,5 +1,6 @@
 """Wrong options and settings: exit code 2, one line that names the option."""
 
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from consumer import cli
 from consumer.cli import load_test
 from consumer.loadtest import figures
 from consumer.loadtest.report import Report
+from tests import load_testing
 from tests.unit.loadtest.runs import right_run
-
 
 LONG = 300 * "a"
 
@@ -29,7 +30,10 @@ def _kafka_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--from", "topic:"), "--from: neither topic:NAME nor a file"),
         (("--speed", "2"), "--speed is for recorded events (--from); use --rate"),
         (("--rate", "2", "--max"), "argument --max: not allowed with argument --rate"),
-        (("--instances", "0"), "argument --instances: '0' is no whole number from 1 on"),
+        (("--events", "0"), "argument --events: '0' is no whole number from 1 on"),
+        (("--instances", "0"), "argument --instances: '0' is no whole number from 1 to 100"),
+        (("--instances", "101"), "argument --instances: '101' is no whole number from 1 to 100"),
+        (("--partitions", "1001"), "argument --partitions: '1001' is no whole number from 1 to 1000"),
         (("--changes", "2"), "argument --changes: '2' is no number from 0 to 1"),
         (("--fault", "colour=red"), "--fault: 'colour=red'"),
         (("--compare", "missing.json"), "--compare missing.json: No such file or directory"),
@@ -105,3 +109,12 @@ def test_figures_are_printed_though_their_file_cannot_be_written(
     said = capsys.readouterr()
     assert said.out.startswith("It holds")
     assert said.err.endswith("report.html: No such file or directory\n")
+
+
+def test_make_load_test_explains_itself_without_a_broker(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["load_testing", "--help"])
+    monkeypatch.setattr(load_testing, "KafkaBroker", None)
+    assert load_testing.main() == 0
+    assert "usage: sesamy-mailmojo load-test" in capsys.readouterr().out
