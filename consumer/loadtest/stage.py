@@ -77,7 +77,6 @@ class LoadTest:
             recording, ids = await self._recording()
             self.phase = "starting the sandbox"
             async with fakes.serve(self._folder, self._world(ids)) as sandbox, self._group:
-                await sandbox.set_faults(self._plan.faults_of_the_fakes())
                 evidence = await self._under_load(sandbox, recording, events.people(self._plan, ids), where)
                 letters = await self._letters()
                 await sandbox.stop()
@@ -123,6 +122,7 @@ class LoadTest:
         )
         if not plan.backlog:
             await self._start(sandbox)
+            await sandbox.set_faults(plan.faults_of_the_fakes())
         async with topic, beside(sampler.run(), sink.run()):
             self._sink = sink
             self.phase = "replaying"
@@ -131,6 +131,7 @@ class LoadTest:
             if not sink.sent.count:
                 raise Failure(f"{plan.source} holds no record: there is nothing to replay")
             if plan.backlog:
+                await sandbox.set_faults(plan.faults_of_the_fakes())
                 await self._start(sandbox)
             self.phase = "waiting for the last commit"
             stored = sink.sent.count

@@ -1,26 +1,31 @@
 """What a load test sends, and what it tells its instances."""
 
 import asyncio
+import os
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from consumer.failure import Failure
-from consumer.loadtest import environment, events
+from consumer.loadtest import environment, events, stage
 from consumer.loadtest.events import Expectation, Invented
+from consumer.loadtest.fakes import Fakes
 from consumer.loadtest.plan import LoadPlan
 from consumer.loadtest.sent import NUMBER, NotingSink
-from consumer.loadtest.stage import beside
+from consumer.loadtest.stage import LoadTest, beside
+from consumer.loadtest.topics import OwnTopics
 from consumer.replay.pace import Pacer, at_once, at_rate
 from consumer.replay.record import Record, to_line
-from consumer.replay.run import Replay
-from consumer.sandbox import Quota, World
+from consumer.replay.run import Replay, Summary
+from consumer.sandbox import Plan, Quota, World
 from consumer.sandbox.population import USERS
 from consumer.settings import load
 from schemas.events import decode_event
+from tests.unit.loadtest.runs import MACHINE
 
 SANDBOX = {"SESAMY_API_URL": "http://127.0.0.1:1", "SESAMY_CLIENT_SECRET": "sandbox-secret"}
 
@@ -171,6 +176,48 @@ async def test_intended_times_are_the_schedules_and_no_event_is_sent_before_its_
     for user in sink.sent.users.values():
         assert all(sent >= at - 0.002 for sent, at in zip(user.sent_at, user.meant_at, strict=True))
         assert user.version == 1
+
+
+@pytest.mark.parametrize(
+    ("backlog", "order"),
+    [(False, ["instances", "faults", "replay"]), (True, ["replay", "faults", "instances"])],
+    ids=["paced", "backlog"],
+)
+async def test_faults_begin_with_the_load_and_not_before_the_instances_are_ready(
+    backlog: bool, order: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def note(step: str) -> None:
+        seen.append(step)
+        if len(seen) == len(order):
+            raise Failure("enough")
+
+    class Stage(LoadTest):
+        async def _start(self, sandbox: Fakes) -> None:
+            note("instances")
+
+        async def _replay(self, recording: Path | None, sink: NotingSink, pacer: Pacer) -> Summary:
+            note("replay")
+            sink.sent.others["skipped_type"] += 1
+            return Summary(read=1, stored=1, seconds=1, per_second=1, complete=True, last_timestamp=None)
+
+    class Sandbox(Fakes):
+        def __init__(self) -> None:
+            self.pid = os.getpid()
+
+        async def set_faults(self, plan: Plan) -> None:
+            note("faults")
+
+    async def lag(_: OwnTopics) -> tuple[int, int]:
+        return 1, 0
+
+    monkeypatch.setattr(OwnTopics, "lag", lag)
+    monkeypatch.setattr(stage, "TopicSink", lambda *_: nullcontext())
+    test = Stage(LoadPlan(events=1, users=1, backlog=backlog), load({}, needs=()), tmp_path)
+    with pytest.raises((Failure, ExceptionGroup)):
+        await test._under_load(Sandbox(), None, {}, MACHINE)
+    assert seen == order
 
 
 def test_an_instance_gets_the_sandboxs_addresses_and_nothing_of_the_real_apis(
