@@ -97,7 +97,7 @@ def _throughput(
     evidence: Evidence, events: Events, syncs: Mapping[str, Sequence[Sync]], answered: Sequence[Answered]
 ) -> Throughput:
     began = evidence.sent.began
-    end = max((one.done_at for one in answered), default=evidence.published_at)
+    end = max([evidence.published_at, *(one.done_at for one in answered)])
     seconds = max(end - began, 1e-3)
     ended = sum(_outcome(evidence, user_id, sync) != "unfinished" for user_id, found in syncs.items() for sync in found)
     during = sum(began <= record.start <= end for record in evidence.log.records)

@@ -54,7 +54,7 @@ class Throughput(Struct, frozen=True, kw_only=True):
 
     Attributes:
         replay_seconds: from the first event's due time until the last one was stored.
-        seconds: from the first event's due time to the end of the last sync that answered one.
+        seconds: from the first event's due time until the last was stored and the last sync that answered one ended.
         events: all events but the lost ones, over `seconds`.
         syncs: syncs that came to their end, over `seconds`.
         requests: requests of both APIs, over `seconds`.

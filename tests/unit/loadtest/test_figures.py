@@ -107,6 +107,12 @@ def test_records_that_ask_for_no_sync_are_no_losses() -> None:
     assert found.latency is None
 
 
+def test_events_that_were_sent_after_the_last_answer_do_not_make_it_look_faster() -> None:
+    sent = Sent(users={ANN: events(ANN, 100)}, others=Counter(skipped_tombstone=99), began=100.0)
+    found = report(right_run(sent=sent, records=sync(ANN, 100.2), published_at=150.0)).throughput
+    assert (found.seconds, found.events) == (50, 2)
+
+
 @pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000])
 def test_percentiles_are_values_that_so_many_do_not_exceed(size: int) -> None:
     values = [float(number) for number in range(1, size + 1)]
