@@ -162,7 +162,7 @@ class Series(Struct, frozen=True, kw_only=True):
         published: events stored, a second.
         done: events answered, a second.
         requests: requests a second, by API.
-        lag: records that no commit covers, at the end; None where no sample was taken.
+        lag: records that no commit covers, at the most; None where no sample was taken.
         latency_p50, latency_p99: of the events due in that time, in seconds; None without any.
         cores: of each process; None as above.
         rss_mib: of each process; None as above.

@@ -48,7 +48,7 @@ def series(evidence: Evidence, answered: Sequence[Answered], seconds: float) -> 
         published=rate(at for user in evidence.sent.users.values() for at in user.sent_at),
         done=rate(one.done_at for one in answered),
         requests={api: rate(times) for api, times in sorted(requests.items())},
-        lag=[found[-1].lag if found else None for found in sampled],
+        lag=[max((sample.lag for sample in found), default=None) for found in sampled],
         latency_p50=[_rank(found, 0.5) for found in latencies],
         latency_p99=[_rank(found, 0.99) for found in latencies],
         cores={name: _cores(sampled, name) for name in names},

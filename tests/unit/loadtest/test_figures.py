@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 from msgspec import structs
 
+from consumer.loadtest.comparison import figures
 from consumer.loadtest.evidence import Ended, Evidence, Letter
 from consumer.loadtest.figures import percentiles, report
 from consumer.loadtest.instances import Metrics
+from consumer.loadtest.samples import Sample
 from consumer.loadtest.sent import Sent, UserEvents
 from consumer.sandbox import Quota, Record, Rule
 from tests.unit.loadtest.runs import (
@@ -222,3 +224,10 @@ def test_series_stay_small_and_add_up_to_the_totals() -> None:
     assert sum(found.published) * found.width == pytest.approx(1000, rel=1e-4)
     assert sum(found.requests["sesamy"]) * found.width == pytest.approx(1000, rel=1e-4)
     assert {len(found.lag), len(found.latency_p50), len(found.cores["sandbox"])} == {len(found.done)}
+
+
+def test_the_largest_lag_of_a_long_run_is_that_of_a_second_and_not_of_the_end_of_a_step() -> None:
+    samples = [Sample(100.0 + second, 9, 9 if second == 501 else 1, {}) for second in range(1000)]
+    found = report(right_run(samples=samples))
+    assert found.series.width > 2
+    assert ("largest lag", "events", 9) in figures(found)
