@@ -17,7 +17,7 @@ from consumer.loadtest.report import (
     Syncs,
     Throughput,
 )
-from consumer.loadtest.series import series
+from consumer.loadtest.series import nearest_rank, series
 from consumer.loadtest.syncs import Answered, Sync, answers, by_user
 
 
@@ -61,10 +61,8 @@ def percentiles(values: Iterable[float]) -> Percentiles | None:
     if not ordered:
         return None
 
-    def rank(percent: int) -> float:
-        return round(ordered[-(-percent * len(ordered) // 100) - 1], 6)
-
-    return Percentiles(count=len(ordered), p50=rank(50), p90=rank(90), p99=rank(99), max=round(ordered[-1], 6))
+    p50, p90, p99, most = (round(nearest_rank(ordered, percent), 6) for percent in (50, 90, 99, 100))
+    return Percentiles(count=len(ordered), p50=p50, p90=p90, p99=p99, max=most)
 
 
 def _events(evidence: Evidence, syncs: Mapping[str, Sequence[Sync]]) -> Events:
