@@ -159,9 +159,9 @@ class Series(Struct, frozen=True, kw_only=True):
     """How it went. Each number is of `width` seconds, the first ones from the first event's due time on.
 
     Attributes:
-        published: events stored, a second.
-        done: events answered, a second.
-        requests: requests a second, by API.
+        published: events sent that ask for a sync, a second.
+        done: events answered by one, a second.
+        requests: requests a second, by API; those for tokens left out.
         lag: records that no commit covers, at the most; None where no sample was taken.
         latency_p50, latency_p99: of the events due in that time, in seconds; None without any.
         cores: of each process; None as above.
