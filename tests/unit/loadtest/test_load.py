@@ -261,3 +261,9 @@ def test_an_instance_gets_the_sandboxs_addresses_and_nothing_of_the_real_apis(
     assert instance.sesamy.requests_per_minute == pytest.approx(100)
     assert (instance.admin.host, instance.admin.port) == ("127.0.0.1", 0)
     assert environment.syncing(settings)["SYNC_LINGER"] == "0.5"
+
+
+def test_an_instance_knows_no_guests_by_id_where_the_caller_has_none() -> None:
+    settings = load({"SYNC_GUEST_PREFIXES": ","}, needs=())
+    found = environment.of_instance(settings, LoadPlan(), SANDBOX, "load-test-1", 1)
+    assert load(found, needs=()).sync.guest_prefixes == settings.sync.guest_prefixes == ()
