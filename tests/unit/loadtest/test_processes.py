@@ -1,0 +1,47 @@
+"""The processes of a load test: none is left behind, and each end is told."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from consumer.loadtest.instances import Group, Instance
+from consumer.loadtest.processes import Child
+from tests.waiting import wait_until
+
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+
+
+async def started(folder: Path, code: str) -> Child:
+    """Return a Python process that has said something."""
+    output = folder / "output"
+    child = Child([sys.executable, "-c", code], output=output)
+    await wait_until(lambda: output.stat().st_size > 0, 20, what="its first word")
+    return child
+
+
+async def test_instances_end_though_the_wait_for_their_end_is_cancelled(tmp_path: Path) -> None:
+    child = await started(tmp_path, STUBBORN)
+
+    class Stubborn(Instance):
+        def __init__(self) -> None:
+            self._child = child
+            self.told = asyncio.Event()
+
+        def terminate(self) -> None:
+            super().terminate()
+            self.told.set()
+
+    instance = Stubborn()
+    group = Group()
+
+    async def use() -> None:
+        async with group:
+            group.instances.append(instance)
+
+    using = asyncio.create_task(use())
+    await instance.told.wait()
+    using.cancel()
+    await asyncio.wait([using])
+    assert using.cancelled()
+    assert child.returncode == -9
+    assert group.session.closed
