@@ -4,6 +4,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+import aiohttp
+import pytest
+
+from consumer.failure import Failure
+from consumer.loadtest.fakes import Fakes, _Announcement
 from consumer.loadtest.instances import Group, Instance
 from consumer.loadtest.processes import Child
 from tests.waiting import wait_until
@@ -45,3 +50,13 @@ async def test_instances_end_though_the_wait_for_their_end_is_cancelled(tmp_path
     assert using.cancelled()
     assert child.returncode == -9
     assert group.session.closed
+
+
+async def test_a_sandbox_that_ended_before_it_was_told_to_left_no_whole_log(tmp_path: Path) -> None:
+    child = Child(["true"], output=tmp_path / "output")
+    await wait_until(lambda: child.returncode is not None, 20, what="its end")
+    said = _Announcement(environment={}, control_url="http://127.0.0.1:1")
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(Failure, match="the sandbox ended with exit code 0; its log is not whole"):
+            await Fakes(child, said, tmp_path / "requests.ndjson", session).stop()
+    child.kill()
