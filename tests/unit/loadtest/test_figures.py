@@ -215,6 +215,14 @@ def test_events_dead_letters_and_syncs_are_counted_twice_too(evidence: Evidence,
     assert what in disagreements(evidence)
 
 
+def test_an_event_that_the_program_skips_for_a_reason_that_there_is_not_is_a_disagreement() -> None:
+    values = dict(counters(RECORDS)._values)
+    values["events_total", frozenset({"type": "x", "outcome": "skipped_no_email"}.items())] = 1
+    assert "events: skipped_no_email" in disagreements(right_run(metrics=Metrics(values)))
+    faulty = structs.replace(PLAN, faults=(Rule(status=404),))
+    assert "events: skipped_no_email" not in disagreements(right_run(metrics=Metrics(values), plan=faulty))
+
+
 def test_series_stay_small_and_add_up_to_the_totals() -> None:
     long = [round(100 + number * 3.0, 1) for number in range(1000)]
     records = [one for at in long for one in (read(ANN, at + 1), contact(ANN, at + 1.2, 1))]
