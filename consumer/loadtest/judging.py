@@ -66,10 +66,9 @@ def _losses(evidence: Evidence, events: Events) -> Iterator[str]:
     if events.lost:
         yield f"{events.lost:,} of {events.published:,} events were not answered by a sync that began after them"
     if not evidence.committed:
-        yield (
-            f"not done in time: {evidence.lag:,} of {evidence.records:,} records without a commit "
-            f"{evidence.plan.within:g} s after the last was sent (--within)"
-        )
+        late = f"{evidence.plan.within:g} s after the last was sent (--within)"
+        when = "when the last instance ended" if all(one.died for one in evidence.instances) else late
+        yield f"not done in time: {evidence.lag:,} of {evidence.records:,} records without a commit {when}"
     reasons = Counter(letter.reason for letter in evidence.letters if letter.reason != "malformed")
     if reasons and not evidence.plan.faults:
         yield f"dead letters though no fault was asked for: {', '.join(f'{n} {why}' for why, n in reasons.items())}"
@@ -81,7 +80,7 @@ def _order(evidence: Evidence) -> Iterator[str]:
     if backward := evidence.log.backward_writes():
         yield f"{len(backward):,} writes carried an older state than the one before, as {_pair(backward[0])}"
     for name in _SENTINELS:
-        if count := round(sum(instance.metrics.sum(name) for instance in evidence.instances)):
+        if count := round(total(evidence).sum(name)):
             yield f"{name} is {count:,}, must be 0"
 
 

@@ -140,7 +140,8 @@ HASTY = [*RECORDS, *(read(BOB, 110) for _ in range(4))]
     ("evidence", "failure"),
     [
         (right_run(records=RECORDS[:-3]), "1 of 3 events were not answered by a sync that began after them"),
-        (right_run(committed=False, lag=2), "not done in time: 2 of 3 records without a commit"),
+        (right_run(committed=False, lag=2), "not done in time: 2 of 3 records without a commit 300 s after"),
+        (right_run(committed=False, lag=2, instances=[DIED]), "not done in time: 2 of 3 records without a commit when"),
         (right_run(letters=[Letter("exhausted", ANN, 1)]), "dead letters though no fault was asked for: 1 exhausted"),
         (right_run(records=OVERLAP), "1 pairs of writes of one contact overlap"),
         (right_run(records=BACKWARD), "1 writes carried an older state than the one before"),
