@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -257,4 +258,6 @@ async def _run(args: argparse.Namespace, plan: "LoadPlan", settings: Settings) -
 
         async with shown(lambda: test.progress):
             finished = await interruptible(work())
+    if args.keep:
+        print(f"kept: topics {test.topic} and {test.topic}.dead-letters, group {test.topic}", file=sys.stderr)
     return report if finished else None

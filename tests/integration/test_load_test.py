@@ -97,6 +97,7 @@ async def test_the_figures_are_those_of_the_sandboxs_log(
     assert quotas["mailmojo"]["used"] == pytest.approx(len(starts) / (5 + 500 * (starts[-1] - starts[0])), abs=1e-3)
 
     (topic,) = [name for name in await left_behind(kafka) if not name.endswith(".dead-letters")]
+    assert process.stderr.read_text() == f"kept: topics {topic} and {topic}.dead-letters, group {topic}\n"
     assert report["events"]["published"] == len(await kafka.read_all(topic)) == 2000
     assert report["events"]["lost"] == 0
     assert sum(report["events"]["outcomes"].values()) == 2000
