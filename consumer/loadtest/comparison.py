@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
-from consumer.loadtest.report import Process, Report
+from consumer.loadtest.report import Report
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -95,10 +95,3 @@ def _shown(value: Any) -> str:
 def _sum(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return round(sum(found), 2) if found else None
-
-
-def cores(process: Process) -> str:
-    """Return a process's CPU for people."""
-    if process.cpu_seconds is None:
-        return "not known"
-    return f"{process.cpu_seconds:,.1f} s" + ("" if process.cores is None else f" ({process.cores:.2f} cores)")

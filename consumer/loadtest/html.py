@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from consumer.loadtest import wording
-from consumer.loadtest.comparison import Row, cores, differences, rows
+from consumer.loadtest.comparison import Row, differences, rows
 from consumer.loadtest.plots import Line, chart
 from consumer.loadtest.report import Report, Series
 
@@ -148,14 +148,14 @@ def _processes(report: Report) -> str:
         lines.append(
             (
                 (one.process.name, "name"),
-                (cores(one.process), "number"),
+                (wording.cores(one.process), "number"),
                 (_memory(one.process.peak_rss_mib), "number"),
                 *((f"{count:,}", "number") for count in counts),
                 f"{end}exit code {one.exit_code}",
             )
         )
     lines += [
-        ((one.name, "name"), (cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
+        ((one.name, "name"), (wording.cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
         for one in report.others
     ]
     return _table(heads, lines)
