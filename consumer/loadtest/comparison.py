@@ -63,11 +63,12 @@ def rows(now: Report, earlier: Report | None) -> list[Row]:
 
 
 def differences(now: Report, earlier: Report) -> list[Difference]:
-    """Return what differs in load and machine: as long as there is anything, no ratio speaks of the program alone."""
+    """Return what differs in load and machine, but for the program: with any of it, no ratio speaks of that alone."""
     here, there = (
         {"load": to_builtins(report.load), "machine": to_builtins(report.machine)} for report in (now, earlier)
     )
-    del here["machine"]["load_average"], there["machine"]["load_average"]  # never the same; each report has it
+    for machine in (here["machine"], there["machine"]):
+        del machine["program"], machine["load_average"]  # what is compared, and what is never the same
     return list(_different("", here, there))
 
 

@@ -75,7 +75,7 @@ def _card(row: Row) -> str:
 
 
 def _comparison(report: Report, earlier: Report, figures: Sequence[Row]) -> Iterator[str]:
-    yield f"<h2>Beside the report of {escape(earlier.date)}</h2>"
+    yield f"<h2>{escape(wording.beside(earlier))}</h2>"
     if not earlier.ok:
         yield '<p class="bad">The earlier one did not hold.</p>'
     if found := differences(report, earlier):

@@ -57,6 +57,7 @@ def _instance(one: Instance) -> str:
 
 
 def _comparison(report: Report, earlier: Report) -> Iterable[str]:
+    yield wording.beside(earlier)
     table = [("", "now", "earlier", "ratio")] + [
         (row.name, wording.figure(row), wording.figure(row, earlier=True), wording.ratio(row))
         for row in rows(report, earlier)

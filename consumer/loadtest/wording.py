@@ -70,6 +70,11 @@ def machine(report: Report) -> str:
     )
 
 
+def beside(earlier: Report) -> str:
+    """Return which report is the earlier one."""
+    return f"Beside the report of {earlier.date}, by sesamy-mailmojo {earlier.machine.program}"
+
+
 def verdict(report: Report) -> str:
     """Return the result in one sentence."""
     events = report.events

@@ -94,6 +94,13 @@ def test_ratios_are_now_over_earlier() -> None:
     assert "x2.00" in html.render(FAST, RIGHT)
 
 
+def test_another_program_is_what_is_compared_and_no_reason_to_doubt_the_ratios() -> None:
+    earlier = structs.replace(RIGHT, machine=structs.replace(MACHINE, program="0.0.9"))
+    for said in (text.render(RIGHT, earlier), html.render(RIGHT, earlier)):
+        assert "Beside the report of 2026-01-01 12:00 UTC, by sesamy-mailmojo 0.0.9" in said
+        assert "Load and machine are the same." in said
+
+
 def test_what_makes_reports_hard_to_compare_is_named() -> None:
     load = structs.replace(PLAN, rate=2.0, sesamy=Quota(1, 20))
     machine = structs.replace(MACHINE, cores=8, load_average=3)
