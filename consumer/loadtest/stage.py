@@ -143,7 +143,7 @@ class LoadTest:
         return Evidence(
             date=date.strftime("%Y-%m-%d %H:%M UTC"),
             machine=where,
-            plan=structs.replace(plan, events=stored, users=plan.users or len(sink.sent.users)),
+            plan=plan.for_report(events=stored, users=plan.users or len(sink.sent.users)),
             sent=sink.sent,
             instances=[
                 Ended(name=it.name, exit_code=it.exit_code or 0, died=it in died, metrics=it.metrics)

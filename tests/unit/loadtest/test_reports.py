@@ -11,9 +11,9 @@ from consumer.loadtest import html, report, text
 from consumer.loadtest.comparison import differences, rows
 from consumer.loadtest.figures import report as report_of
 from consumer.loadtest.plots import Line, chart, nice
-from consumer.sandbox import Quota
+from consumer.sandbox import Quota, Rule
 from consumer.settings import SettingsError
-from tests.unit.loadtest.runs import MACHINE, PLAN, RECORDS, right_run
+from tests.unit.loadtest.runs import ANN, MACHINE, PLAN, RECORDS, right_run
 
 RIGHT = report_of(right_run())
 WRONG = report_of(right_run(records=RECORDS[:-3]))
@@ -50,6 +50,15 @@ def test_what_people_wrote_is_escaped() -> None:
     assert "<script>" not in page
     assert "<li>&lt;b&gt;&amp;</li>" in page
     tree(page)
+
+
+def test_no_report_names_a_whole_address() -> None:
+    plan = structs.replace(PLAN, faults=(Rule(key="kari.nordmann@example.no"), Rule(key=ANN), Rule()))
+    now = structs.replace(RIGHT, load=plan.for_report(events=3, users=2))
+    assert [rule.key for rule in now.load.faults] == ["k***@example.no", ANN, None]
+    for said in (text.render(now, RIGHT), html.render(now, RIGHT), report.to_json(now).decode()):
+        assert "k***@example.no" in said
+        assert "nordmann" not in said
 
 
 def test_the_text_says_the_verdict_first_and_the_figures_with_units() -> None:
