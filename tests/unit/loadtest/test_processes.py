@@ -1,8 +1,10 @@
 """The processes of a load test: none is left behind, and each end is told."""
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -60,3 +62,22 @@ async def test_a_sandbox_that_ended_before_it_was_told_to_left_no_whole_log(tmp_
         with pytest.raises(Failure, match="the sandbox ended with exit code 0; its log is not whole"):
             await Fakes(child, said, tmp_path / "requests.ndjson", session).stop()
     child.kill()
+
+
+def test_a_process_that_nothing_can_guard_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def one_only(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if started:
+            raise BlockingIOError
+        started.append(start(*args, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", one_only)
+    with pytest.raises(BlockingIOError):
+        Child(["sleep", "60"], output=tmp_path / "output")
+    code = started[0].returncode
+    started[0].kill()
+    started[0].wait()
+    assert code == -9
