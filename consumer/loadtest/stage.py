@@ -71,6 +71,14 @@ class LoadTest:
         Raises:
             Failure: it could not be carried out. A load test whose result is bad raises nothing.
         """
+        try:
+            evidence, requests = await self._run()
+            self.phase = "judging"
+            return structs.replace(evidence, log=await asyncio.to_thread(RequestLog.read, requests))
+        except OSError as error:  # the disk is full, or there may be no more processes
+            raise Failure(f"{self.phase}: {error}") from error
+
+    async def _run(self) -> tuple[Evidence, Path]:
         where = machine()
         async with self._topics:
             self.phase = "reading the recording"
@@ -80,9 +88,7 @@ class LoadTest:
                 evidence = await self._under_load(sandbox, recording, events.people(self._plan, ids), where)
                 letters = await self._letters()
                 await sandbox.stop()
-        self.phase = "judging"
-        log = await asyncio.to_thread(RequestLog.read, sandbox.log)
-        return structs.replace(evidence, letters=letters, log=log)
+        return structs.replace(evidence, letters=letters), sandbox.log
 
     async def _recording(self) -> tuple[Path | None, list[str]]:
         source = self._plan.source

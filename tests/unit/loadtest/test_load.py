@@ -220,6 +220,15 @@ async def test_faults_begin_with_the_load_and_not_before_the_instances_are_ready
     assert seen == order
 
 
+async def test_what_the_system_refuses_is_said_with_what_was_being_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    test = LoadTest(LoadPlan(events=1, users=1), load({}, needs=()), tmp_path / "gone")
+    monkeypatch.setattr(test, "_topics", nullcontext())
+    with pytest.raises(Failure, match=r"starting the sandbox: .*No such file or directory"):
+        await test.run()
+
+
 def test_an_instance_gets_the_sandboxs_addresses_and_nothing_of_the_real_apis(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
