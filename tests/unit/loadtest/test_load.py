@@ -72,10 +72,19 @@ def test_the_sandbox_can_have_the_users_of_a_recording() -> None:
 
 async def test_a_recordings_users_are_those_whom_its_events_ask_to_sync(tmp_path: Path) -> None:
     path = tmp_path / "recording.ndjson"
-    values = [value_of("email|1"), value_of("guest|1"), None, b"no", value_of("email|2"), value_of("email|1")]
+    values = [
+        value_of("email|1"),
+        value_of(r"a\nb"),
+        value_of(r"a\rb"),
+        value_of("guest|1"),
+        None,
+        b"no",
+        value_of("email|2"),
+        value_of("email|1"),
+    ]
     path.write_bytes(b"".join(to_line(Record(key=b"k", value=value)) for value in values))
     assert await events.user_ids(path, expectation(), 0) == ["email|1", "email|2"]
-    assert await events.user_ids(path, expectation(), 4) == ["email|1"]
+    assert await events.user_ids(path, expectation(), 6) == ["email|1"]
 
 
 def value_of(user_id: str, event_type: str = "contract.1#update", vendor: str = "v") -> bytes:
