@@ -26,6 +26,7 @@ from consumer.sandbox.population import USERS
 from consumer.settings import load
 from schemas.events import decode_event
 from tests.unit.loadtest.runs import MACHINE
+from tests.waiting import wait_until
 
 SANDBOX = {"SESAMY_API_URL": "http://127.0.0.1:1", "SESAMY_CLIENT_SECRET": "sandbox-secret"}
 
@@ -175,6 +176,27 @@ async def test_a_topic_that_refuses_ends_the_replay() -> None:
             await Replay(Invented(plan, "vendor"), sink, pacer).run(events.whole)
     assert refusal.group_contains(Failure)
     assert not patience.expired()
+
+
+async def test_a_replay_that_is_given_up_does_not_wait_for_what_is_queued() -> None:
+    async def never(_user_id: str) -> int:
+        forever: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return await forever
+
+    plan, pacer = LoadPlan(events=5000, users=40, ordinary=True), Pacer(at_once, time.monotonic)
+    sink = NotingSink(Topic(), pacer, expectation(), events.people(plan, []), change=never, share=1, seed=1)
+
+    async def replay() -> None:
+        async with beside(sink.run()):
+            await Replay(Invented(plan, "vendor"), sink, pacer).run(events.whole)
+
+    replaying = asyncio.create_task(replay())
+    await wait_until(lambda: any(lane.full() for lane in sink._lanes), what="a full lane")
+    replaying.cancel()
+    await asyncio.wait([replaying], timeout=5)
+    ended = replaying.cancelled()
+    replaying.cancel()
+    assert ended
 
 
 async def test_intended_times_are_the_schedules_and_no_event_is_sent_before_its_own() -> None:
