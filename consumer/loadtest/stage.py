@@ -76,7 +76,7 @@ class LoadTest:
             self.phase = "judging"
             return structs.replace(evidence, log=await asyncio.to_thread(RequestLog.read, requests))
         except OSError as error:  # the disk is full, or there may be no more processes
-            raise Failure(f"{self.phase}: {error}") from error
+            raise Failure(f"{self.phase}: {str(error) or type(error).__name__}") from error
 
     async def _run(self) -> tuple[Evidence, Path]:
         where = machine()
