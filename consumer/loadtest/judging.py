@@ -79,8 +79,9 @@ def _order(evidence: Evidence) -> Iterator[str]:
         yield f"{len(overlapping):,} pairs of writes of one contact overlap, as {_pair(overlapping[0])}"
     if backward := evidence.log.backward_writes():
         yield f"{len(backward):,} writes carried an older state than the one before, as {_pair(backward[0])}"
+    counted = total(evidence)
     for name in _SENTINELS:
-        if count := round(total(evidence).sum(name)):
+        if count := round(counted.sum(name)):
             yield f"{name} is {count:,}, must be 0"
 
 
