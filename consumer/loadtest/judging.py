@@ -44,6 +44,11 @@ def failures(evidence: Evidence, events: Events, quotas: Sequence[QuotaUse], che
 def notes(evidence: Evidence, others: Sequence[Process]) -> list[str]:
     """Return what a reader should know before believing the times."""
     found = []
+    if evidence.plan.backlog:
+        filling = evidence.published_at - evidence.sent.began
+        found.append(
+            f"the instances started when all was in the topic: times and rates include {filling:.1f} s for that"
+        )
     if (late := evidence.lateness or 0.0) > _LATE:
         found.append(
             f"events were sent up to {late:.1f} s late: machine or broker cannot keep this pace; latencies include it"

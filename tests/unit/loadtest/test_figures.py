@@ -171,6 +171,8 @@ def test_what_spoils_the_times_is_noted() -> None:
     assert report(right_run(machine=busy)).notes == ["the machine was busy before: load average 1.5 on 2 cores"]
     (late,) = report(right_run(lateness=2.5)).notes
     assert late.startswith("events were sent up to 2.5 s late")
+    (filled,) = report(right_run(plan=structs.replace(PLAN, backlog=True))).notes
+    assert filled.endswith("all was in the topic: times and rates include 2.0 s for that")
     (unheard,) = report(right_run(metrics=with_counts(error=2))).notes
     assert unheard == "2 requests got no answer in time though no fault was asked for"
 
