@@ -34,7 +34,7 @@ class Events(Struct, frozen=True, kw_only=True):
         unread: no request is needed: tombstones, other types or vendors, guests by their id.
         dead_lettered: in the dead-letter topic, or older than such an event of the same user.
         lost: none of these.
-        changed: events before which the user changed at Sesamy.
+        changed: changes of users at Sesamy; events that waited together to be sent share one.
         outcomes: by the program's own count (`events_total`).
     """
 
