@@ -256,8 +256,10 @@ async def _run(args: argparse.Namespace, plan: "LoadPlan", settings: Settings) -
             nonlocal report
             report = report_of(await test.run())
 
-        async with shown(lambda: test.progress):
-            finished = await interruptible(work())
-    if args.keep:
-        print(f"kept: topics {test.topic} and {test.topic}.dead-letters, group {test.topic}", file=sys.stderr)
+        try:
+            async with shown(lambda: test.progress):
+                finished = await interruptible(work())
+        finally:
+            if test.kept:
+                print(f"kept: {test.kept}", file=sys.stderr)
     return report if finished else None

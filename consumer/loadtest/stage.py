@@ -54,9 +54,10 @@ class LoadTest:
         self._sink: NotingSink | None = None
 
     @property
-    def topic(self) -> str:
-        """The name of its topic, and of its group."""
-        return self._topics.name
+    def kept(self) -> str:
+        """What stays in Kafka, for people; empty where nothing does."""
+        name = self._topics.name
+        return f"topics {name} and {name}.dead-letters, group {name}" if self._topics.kept else ""
 
     @property
     def progress(self) -> str:
@@ -116,7 +117,7 @@ class LoadTest:
         plan, date = self._plan, datetime.now(UTC)
         self._sampler = sampler = Sampler(self._topics, self._group, {SANDBOX: sandbox.pid, GENERATOR: os.getpid()})
         pacer = Pacer(self._due(), time.monotonic)
-        topic = TopicSink(self._topics.settings, self.topic, pacer.acknowledged)
+        topic = TopicSink(self._topics.settings, self._topics.name, pacer.acknowledged)
         sink = NotingSink(
             topic,
             pacer,
@@ -167,7 +168,7 @@ class LoadTest:
         plan = self._plan
         self.phase = f"starting {plan.instances} instances"
         for number in range(1, plan.instances + 1):
-            env = environment.of_instance(self._settings, plan, sandbox.environment, self.topic, number)
+            env = environment.of_instance(self._settings, plan, sandbox.environment, self._topics.name, number)
             self._group.instances.append(Instance(number, self._folder, env))
         await self._group.ready(plan.partitions, _READY_SECONDS)
 
@@ -186,7 +187,7 @@ class LoadTest:
 
     async def _letters(self) -> list[Letter]:
         letters = []
-        async with TopicSource(self._settings.kafka, f"{self.topic}.dead-letters") as source:
+        async with TopicSource(self._settings.kafka, f"{self._topics.name}.dead-letters") as source:
             async for batch in source.batches():
                 for record in batch:
                     headers = dict(record.headers)

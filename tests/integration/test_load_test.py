@@ -108,6 +108,20 @@ async def test_the_figures_are_those_of_the_sandboxs_log(
         await kafka.delete_topic(name)
 
 
+async def test_what_is_kept_is_named_though_the_load_test_fails(
+    kafka: KafkaBroker, service_process: Start, tmp_path: Path
+) -> None:
+    before = await left_behind(kafka)
+    process = service_process("load-test", "--from", "topic:no.such.topic", "--keep", str(tmp_path / "kept"))
+    assert await process.exit_code(60) == 1
+    kept, complaint = process.stderr.read_text().splitlines()
+    assert "topic no.such.topic does not exist" in complaint
+    topic, letters = sorted(await left_behind(kafka) - before)
+    assert kept == f"kept: topics {topic} and {letters}, group {topic}"
+    for name in (topic, letters):
+        await kafka.delete_topic(name)
+
+
 async def test_an_instance_that_dies_makes_it_fail_though_the_others_do_its_work(
     kafka: KafkaBroker, service_process: Start
 ) -> None:
