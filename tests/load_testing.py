@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 
+from consumer import cli
 from tests import kafka_broker
 from tests.kafka_broker import KafkaBroker
 
 
 def main() -> int:
     """Start the broker, run the command with this one's arguments against it, and return its exit code."""
-    if {"-h", "--help"}.isdisjoint(sys.argv) and (reason := kafka_broker.unavailable()):
+    if not {"-h", "--help"}.isdisjoint(sys.argv):
+        return cli.main(["load-test", "--help"])
+    if reason := kafka_broker.unavailable():
         sys.stderr.write(f"{reason} Against another Kafka: sesamy-mailmojo load-test\n")
         return 2
     with KafkaBroker() as kafka:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -78,8 +79,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     pace.add_argument("--max", action="store_true", help="as fast as it goes")
     stage = parser.add_argument_group("what works on them")
-    stage.add_argument("--instances", type=options.count(), default=3, metavar="N", help="default: 3")
-    stage.add_argument("--partitions", type=options.count(), default=12, metavar="N", help="default: 12")
+    stage.add_argument("--instances", type=options.count(most=100), default=3, metavar="N", help="default: 3")
+    stage.add_argument("--partitions", type=options.count(most=1000), default=12, metavar="N", help="default: 12")
     stage.add_argument("--backlog", action="store_true", help="start the instances when all is in the topic")
     fakes = parser.add_argument_group("fakes")
     fakes.add_argument("--latency", type=seconds, default=0.05, metavar="SECONDS", help="of answers (default: 0.05)")
@@ -129,12 +130,12 @@ def _handle(args: argparse.Namespace) -> int:
     report = run_loop(_run(args, plan, settings))
     if report is None:
         return INTERRUPTED
-    for path, render in files.items():
-        _write(path, render(report, earlier))
     if args.json:
         output.print_json(reports.builtins(report))
     else:
         print(text.render(report, earlier))
+    for path, render in files.items():  # after the print: a disk that is full by now must not take the figures, too
+        _write(path, render(report, earlier))
     return 0 if report.ok else 1
 
 
@@ -180,7 +181,11 @@ def _require_recording(source: str) -> None:
     if not source.removeprefix("topic:"):
         raise SettingsError("--from: neither topic:NAME nor a file")
     if not source.startswith("topic:"):
-        if not Path(source).is_file():
+        try:
+            is_file = Path(source).is_file()
+        except OSError as error:
+            raise SettingsError(f"--from {source}: {error.strerror}") from None
+        if not is_file:
             raise SettingsError(f"--from {source}: there is no such file")
         if not os.access(source, os.R_OK):
             raise SettingsError(f"--from {source}: it may not be read")
@@ -201,18 +206,32 @@ def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | N
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
+                if option == "--keep" and any(folder.iterdir()):
+                    raise SettingsError(f"--keep {folder}: it is not empty, and logs of two load tests must not mix")
             except OSError as error:
                 raise SettingsError(f"{option} {folder}: {error.strerror}") from None
-    if args.keep and any(args.keep.iterdir()):
-        raise SettingsError(f"--keep {args.keep}: it is not empty, and logs of two load tests must not mix")
     if args.report:
         files = {args.report / "report.html": page, args.report / "report.json": figures}
     files |= {args.html: page} if args.html else {}
     files |= {args.json_file: figures} if args.json_file else {}
-    for path in files:
-        if path.is_dir() or not path.parent.is_dir():
-            raise SettingsError(f"{path}: cannot be written; its folder must exist, and it must not be one")
+    for path in (*files, *([args.keep / "requests.ndjson"] if args.keep else [])):
+        if not _is_writable(path):
+            raise SettingsError(
+                f"{path}: cannot be written; it must be a file, in a folder that exists and may be used"
+            )
     return files
+
+
+def _is_writable(path: Path) -> bool:
+    """Return whether the file can be written, by making and removing it where it is not there."""
+    try:
+        if path.exists():
+            return not path.is_dir() and os.access(path, os.W_OK)
+        path.touch()
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -237,6 +256,10 @@ async def _run(args: argparse.Namespace, plan: "LoadPlan", settings: Settings) -
             nonlocal report
             report = report_of(await test.run())
 
-        async with shown(lambda: test.progress):
-            finished = await interruptible(work())
+        try:
+            async with shown(lambda: test.progress):
+                finished = await interruptible(work())
+        finally:
+            if test.kept:
+                print(f"kept: {test.kept}", file=sys.stderr)
     return report if finished else None

@@ -27,12 +27,13 @@ def shown_instant(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def count(least: int = 1) -> Callable[[str], int]:
-    """Return a parser of whole numbers from `least` on."""
+def count(least: int = 1, most: int | None = None) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `least` on, or to `most`."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,15}", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        if not re.fullmatch(r"\d{1,15}", text) or int(text) < least or (most is not None and int(text) > most):
+            end = "on" if most is None else f"to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} {end}")
         return int(text)
 
     return parse

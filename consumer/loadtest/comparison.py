@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
-from consumer.loadtest.report import Process, Report
+from consumer.loadtest.report import Report
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -63,11 +63,12 @@ def rows(now: Report, earlier: Report | None) -> list[Row]:
 
 
 def differences(now: Report, earlier: Report) -> list[Difference]:
-    """Return what differs in load and machine: as long as there is anything, no ratio speaks of the program alone."""
+    """Return what differs in load and machine, but for the program: with any of it, no ratio speaks of that alone."""
     here, there = (
         {"load": to_builtins(report.load), "machine": to_builtins(report.machine)} for report in (now, earlier)
     )
-    del here["machine"]["load_average"], there["machine"]["load_average"]  # never the same; each report has it
+    for machine in (here["machine"], there["machine"]):
+        del machine["program"], machine["load_average"]  # what is compared, and what is never the same
     return list(_different("", here, there))
 
 
@@ -95,10 +96,3 @@ def _shown(value: Any) -> str:
 def _sum(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return round(sum(found), 2) if found else None
-
-
-def cores(process: Process) -> str:
-    """Return a process's CPU for people."""
-    if process.cpu_seconds is None:
-        return "not known"
-    return f"{process.cpu_seconds:,.1f} s" + ("" if process.cores is None else f" ({process.cores:.2f} cores)")

@@ -101,7 +101,7 @@ def _text(value: object) -> str:
         case bool():
             return str(value).lower()
         case tuple():
-            return ",".join(value)
+            return ",".join(value) or ","  # an empty one would be the default
         case Secret():
             return value.value
         case ZoneInfo():

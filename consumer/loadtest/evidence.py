@@ -13,7 +13,7 @@ from consumer.sandbox import RequestLog
 
 
 class Letter(Struct, frozen=True):
-    """A dead letter: its reason, its user, and which of the user's events it is."""
+    """A dead letter: its reason, its user, and which of the user's events it is; -1 for one that asked for no sync."""
 
     reason: str
     user_id: str

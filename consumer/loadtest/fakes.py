@@ -65,11 +65,12 @@ class Fakes:
         Raises:
             Failure: it does not stop, or did before.
         """
-        if self.running:
+        was_running = self.running
+        if was_running:
             self._process.terminate()
             if not await until(self._ended, _STOP_SECONDS):
                 raise Failure(f"the sandbox did not stop within {_STOP_SECONDS:g} s")
-        if self._process.returncode:
+        if self._process.returncode or not was_running:
             raise Failure(f"the sandbox ended with exit code {self._process.returncode}; its log is not whole")
 
     async def _ended(self) -> bool:
@@ -83,7 +84,7 @@ class Fakes:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Failure(f"the sandbox does not answer ({type(error).__name__}); is the machine overloaded?") from None
         if response.status != 200:
-            raise Failure(f"the sandbox answers {response.status} to {method} {path.partition('/users/')[0] or path}")
+            raise Failure(f"the sandbox answers {response.status} to {method} /{path.split('/')[1]}")
         return content
 
 

@@ -17,13 +17,13 @@ from consumer.loadtest.report import (
     Syncs,
     Throughput,
 )
-from consumer.loadtest.series import series
-from consumer.loadtest.syncs import Answered, Sync, answers, by_user
+from consumer.loadtest.series import nearest_rank, series
+from consumer.loadtest.syncs import Answered, Sync, answers, requests_by_user, syncs_by_user
 
 
 def report(evidence: Evidence) -> Report:
     """Return the report."""
-    syncs = by_user(evidence.log.records, evidence.sent.users)
+    syncs = syncs_by_user(evidence.log.records, evidence.sent.users)
     answered = [
         one
         for user_id, user in evidence.sent.users.items()
@@ -45,7 +45,7 @@ def report(evidence: Evidence) -> Report:
         latency=percentiles([one.done_at - one.meant_at for one in answered]),
         syncs=_syncs(evidence, syncs),
         requests=agreement.requests(evidence),
-        per_user=[one for api in ("sesamy", "mailmojo") if (one := _per_user(evidence, api)) is not None],
+        per_user=_per_user(evidence),
         quotas=quotas,
         instances=[_instance(evidence, number) for number in range(len(evidence.instances))],
         others=others,
@@ -61,10 +61,8 @@ def percentiles(values: Iterable[float]) -> Percentiles | None:
     if not ordered:
         return None
 
-    def rank(percent: int) -> float:
-        return round(ordered[-(-percent * len(ordered) // 100) - 1], 6)
-
-    return Percentiles(count=len(ordered), p50=rank(50), p90=rank(90), p99=rank(99), max=round(ordered[-1], 6))
+    p50, p90, p99, most = (round(nearest_rank(ordered, percent), 6) for percent in (50, 90, 99, 100))
+    return Percentiles(count=len(ordered), p50=p50, p90=p90, p99=p99, max=most)
 
 
 def _events(evidence: Evidence, syncs: Mapping[str, Sequence[Sync]]) -> Events:
@@ -97,7 +95,7 @@ def _throughput(
     evidence: Evidence, events: Events, syncs: Mapping[str, Sequence[Sync]], answered: Sequence[Answered]
 ) -> Throughput:
     began = evidence.sent.began
-    end = max((one.done_at for one in answered), default=evidence.published_at)
+    end = max([evidence.published_at, *(one.done_at for one in answered)])
     seconds = max(end - began, 1e-3)
     ended = sum(_outcome(evidence, user_id, sync) != "unfinished" for user_id, found in syncs.items() for sync in found)
     during = sum(began <= record.start <= end for record in evidence.log.records)
@@ -126,15 +124,14 @@ def _syncs(evidence: Evidence, syncs: Mapping[str, Sequence[Sync]]) -> Syncs:
     )
 
 
-def _per_user(evidence: Evidence, api: str) -> PerUser | None:
-    owners = {user.address: user_id for user_id, user in evidence.sent.users.items() if user.address}
-    counts = Counter(
-        user_id
-        for record in evidence.log.records
-        if record.api == api and (user_id := owners.get(record.address or "", record.user_id))
-    )
-    found = percentiles(counts.values())
-    return PerUser(api=api, mean=round(counts.total() / found.count, 2), requests=found) if found else None
+def _per_user(evidence: Evidence) -> list[PerUser]:
+    found = []
+    for api in ("sesamy", "mailmojo"):
+        requests = (record for record in evidence.log.records if record.api == api)
+        counts = [len(several) for several in requests_by_user(requests, evidence.sent.users).values()]
+        if (spread := percentiles(counts)) is not None:
+            found.append(PerUser(api=api, mean=round(sum(counts) / len(counts), 2), requests=spread))
+    return found
 
 
 def _quotas(evidence: Evidence) -> list[QuotaUse]:

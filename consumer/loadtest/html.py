@@ -1,12 +1,14 @@
 """The report as one HTML page that needs nothing else: no script, no other file, light and dark."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Final
 
+from msgspec import structs
+
 from consumer.loadtest import wording
-from consumer.loadtest.comparison import Row, cores, differences, rows
+from consumer.loadtest.comparison import Row, differences, rows
 from consumer.loadtest.plots import Line, chart
 from consumer.loadtest.report import Report, Series
 
@@ -73,7 +75,7 @@ def _card(row: Row) -> str:
 
 
 def _comparison(report: Report, earlier: Report, figures: Sequence[Row]) -> Iterator[str]:
-    yield f"<h2>Beside the report of {escape(earlier.date)}</h2>"
+    yield f"<h2>{escape(wording.beside(earlier))}</h2>"
     if not earlier.ok:
         yield '<p class="bad">The earlier one did not hold.</p>'
     if found := differences(report, earlier):
@@ -105,24 +107,24 @@ def _plots(report: Report, earlier: Report | None) -> Iterator[str]:
     def past(values: Callable[[Series], Sequence[float | None]]) -> list[Line]:
         return [Line(name="earlier", values=values(before), step=before.width, style="earlier")] if before else []
 
-    def each(of: dict[str, list[float | None]]) -> list[Line]:
+    def each(of: Mapping[str, Sequence[float | None]]) -> list[Line]:
         return [line(name, values, f"c{number % _COLORS}") for number, (name, values) in enumerate(of.items())]
 
+    requests = each(now.requests)
+    quotas = {use.api: use.per_second for use in report.quotas}
     bounds = [
-        Line(name=f"quota of {use.api}", values=[use.per_second], step=1, style=f"c{api}")
-        for api, name in enumerate(now.requests)
-        for use in report.quotas
-        if use.api == name
+        structs.replace(one, name=f"quota of {one.name}", values=[quotas[one.name]])
+        for one in requests
+        if one.name in quotas
     ]
     published, done = line("sent", now.published, "c1"), line("done", now.done, "c0")
-    yield chart("Events", "a second", [*past(lambda it: it.done), published, done])
+    yield chart("Events", "that ask for a sync, a second", [*past(lambda it: it.done), published, done])
     yield chart(
         "Latency",
         "seconds, by the time at which the event was to be sent",
         [*past(lambda it: it.latency_p99), line("p99", now.latency_p99, "c1"), line("p50", now.latency_p50, "c0")],
     )
     yield chart("Lag", "events without a commit", [*past(lambda it: it.lag), line("now", now.lag, "c0")])
-    requests = [line(api, values, f"c{number}") for number, (api, values) in enumerate(now.requests.items())]
     yield chart("Requests", "a second", requests, bounds=bounds)
     yield chart("CPU", "cores", each(now.cores))
     yield chart("Memory", "MiB", each(now.rss_mib))
@@ -146,14 +148,14 @@ def _processes(report: Report) -> str:
         lines.append(
             (
                 (one.process.name, "name"),
-                (cores(one.process), "number"),
+                (wording.cores(one.process), "number"),
                 (_memory(one.process.peak_rss_mib), "number"),
                 *((f"{count:,}", "number") for count in counts),
                 f"{end}exit code {one.exit_code}",
             )
         )
     lines += [
-        ((one.name, "name"), (cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
+        ((one.name, "name"), (wording.cores(one), "number"), (_memory(one.peak_rss_mib), "number"), "", "", "", "", "")
         for one in report.others
     ]
     return _table(heads, lines)

@@ -150,10 +150,12 @@ class Group:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop(_LEAVE_SECONDS)
-        for instance in self.instances:
-            instance.kill()  # what watches over it, too
-        await self.session.close()
+        try:
+            await self.stop(_LEAVE_SECONDS)
+        finally:  # a second Ctrl-C cancels the wait
+            for instance in self.instances:
+                instance.kill()  # what watches over it, too
+            await self.session.close()
 
     @property
     def running(self) -> list[Instance]:

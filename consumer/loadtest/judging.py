@@ -44,6 +44,11 @@ def failures(evidence: Evidence, events: Events, quotas: Sequence[QuotaUse], che
 def notes(evidence: Evidence, others: Sequence[Process]) -> list[str]:
     """Return what a reader should know before believing the times."""
     found = []
+    if evidence.plan.backlog:
+        filling = evidence.published_at - evidence.sent.began
+        found.append(
+            f"the instances started when all was in the topic: times and rates include {filling:.1f} s for that"
+        )
     if (late := evidence.lateness or 0.0) > _LATE:
         found.append(
             f"events were sent up to {late:.1f} s late: machine or broker cannot keep this pace; latencies include it"
@@ -66,10 +71,9 @@ def _losses(evidence: Evidence, events: Events) -> Iterator[str]:
     if events.lost:
         yield f"{events.lost:,} of {events.published:,} events were not answered by a sync that began after them"
     if not evidence.committed:
-        yield (
-            f"not done in time: {evidence.lag:,} of {evidence.records:,} records without a commit "
-            f"{evidence.plan.within:g} s after the last was sent (--within)"
-        )
+        late = f"{evidence.plan.within:g} s after the last was sent (--within)"
+        when = "when the last instance ended" if all(one.died for one in evidence.instances) else late
+        yield f"not done in time: {evidence.lag:,} of {evidence.records:,} records without a commit {when}"
     reasons = Counter(letter.reason for letter in evidence.letters if letter.reason != "malformed")
     if reasons and not evidence.plan.faults:
         yield f"dead letters though no fault was asked for: {', '.join(f'{n} {why}' for why, n in reasons.items())}"
@@ -80,8 +84,9 @@ def _order(evidence: Evidence) -> Iterator[str]:
         yield f"{len(overlapping):,} pairs of writes of one contact overlap, as {_pair(overlapping[0])}"
     if backward := evidence.log.backward_writes():
         yield f"{len(backward):,} writes carried an older state than the one before, as {_pair(backward[0])}"
+    counted = total(evidence)
     for name in _SENTINELS:
-        if count := round(sum(instance.metrics.sum(name) for instance in evidence.instances)):
+        if count := round(counted.sum(name)):
             yield f"{name} is {count:,}, must be 0"
 
 

@@ -1,9 +1,10 @@
 """What a load test does: the load, what stands against it, and how long it may take."""
 
-from typing import Final
+from typing import Final, Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from consumer.masking import mask_addresses
 from consumer.sandbox import Plan, Quota, Rule
 from consumer.sandbox.faults import ApiName
 
@@ -56,6 +57,11 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
         if self.rate:
             return f"{self.rate:g} events/s"
         return f"{self.speed:g} times as recorded" if self.speed else "flat out"
+
+    def for_report(self, *, events: int, users: int) -> Self:
+        """Return it with what was really sent, and without an address that a fault names: reports are passed on."""
+        faults = tuple(structs.replace(rule, key=rule.key and mask_addresses(rule.key)) for rule in self.faults)
+        return structs.replace(self, events=events, users=users, faults=faults)
 
     def quotas(self) -> dict[ApiName, Quota]:
         """Return the quotas that there are, by API."""

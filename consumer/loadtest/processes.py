@@ -37,13 +37,18 @@ class Child:
                 env=env,
                 start_new_session=True,
             )
-        self._guard = subprocess.Popen(  # noqa: S603 - as above
-            ["/bin/sh", "-c", 'read _; kill -9 "$0"', str(self.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            self._guard = subprocess.Popen(  # noqa: S603 - as above
+                ["/bin/sh", "-c", 'read _; kill -9 "$0"', str(self.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     @property
     def pid(self) -> int:

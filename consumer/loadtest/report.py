@@ -34,7 +34,7 @@ class Events(Struct, frozen=True, kw_only=True):
         unread: no request is needed: tombstones, other types or vendors, guests by their id.
         dead_lettered: in the dead-letter topic, or older than such an event of the same user.
         lost: none of these.
-        changed: events before which the user changed at Sesamy.
+        changed: changes of users at Sesamy; events that waited together to be sent share one.
         outcomes: by the program's own count (`events_total`).
     """
 
@@ -54,7 +54,7 @@ class Throughput(Struct, frozen=True, kw_only=True):
 
     Attributes:
         replay_seconds: from the first event's due time until the last one was stored.
-        seconds: from the first event's due time to the end of the last sync that answered one.
+        seconds: from the first event's due time until the last was stored and the last sync that answered one ended.
         events: all events but the lost ones, over `seconds`.
         syncs: syncs that came to their end, over `seconds`.
         requests: requests of both APIs, over `seconds`.
@@ -159,10 +159,10 @@ class Series(Struct, frozen=True, kw_only=True):
     """How it went. Each number is of `width` seconds, the first ones from the first event's due time on.
 
     Attributes:
-        published: events stored, a second.
-        done: events answered, a second.
-        requests: requests a second, by API.
-        lag: records that no commit covers, at the end; None where no sample was taken.
+        published: events sent that ask for a sync, a second.
+        done: events answered by one, a second.
+        requests: requests a second, by API; those for tokens left out.
+        lag: records that no commit covers, at the most; None where no sample was taken.
         latency_p50, latency_p99: of the events due in that time, in seconds; None without any.
         cores: of each process; None as above.
         rss_mib: of each process; None as above.

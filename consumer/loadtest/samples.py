@@ -10,11 +10,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from consumer.failure import Failure
 from consumer.loadtest.instances import Group
 from consumer.loadtest.topics import OwnTopics
 
 _EVERY: Final = 1.0
 _TICK: Final = 0.05
+_SILENT_SECONDS: Final = 30.0
 
 
 class Usage(Struct, frozen=True):
@@ -66,10 +68,15 @@ class Sampler:
         return self.samples[-1].lag if self.samples else 0
 
     async def run(self) -> None:
-        """Sample. Raises `Failure` when Kafka does not tell."""
-        due = time.monotonic()
+        """Sample. Raises `Failure` when Kafka does not tell for `_SILENT_SECONDS`: brokers do restart."""
+        due = told = time.monotonic()
         while True:
-            await self._sample()
+            try:
+                await self._sample()
+                told = time.monotonic()
+            except Failure:
+                if time.monotonic() - told > _SILENT_SECONDS:
+                    raise
             due = max(due + _EVERY, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 

@@ -97,7 +97,6 @@ class NotingSink:
         self._topic, self._pacer, self._expectation, self._people = topic, pacer, expectation, people
         self._change, self._share = change, share
         self._lanes = [asyncio.Queue[_Waiting](_QUEUED) for _ in range(_LANES)]
-        self._ended = False
         self._dice = random.Random(seed)  # noqa: S311 - a load, no secrets
 
     async def put(self, record: Record, due: float | None = None) -> None:
@@ -112,18 +111,16 @@ class NotingSink:
 
     async def run(self) -> None:
         """Pass on what was taken, in order per key, until cancelled. Raises `Failure`."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for lane in self._lanes:
-                    tasks.create_task(self._pass_on(lane))
-        finally:
-            self._ended = True
+        async with asyncio.TaskGroup() as tasks:
+            for lane in self._lanes:
+                tasks.create_task(self._pass_on(lane))
 
     async def flush(self) -> None:
-        """Return when all is stored, or what is not yet passed on never will be. Raises `Failure`."""
+        """Return when all is stored, or at once where the replay is given up. Raises `Failure`."""
+        if (replay := asyncio.current_task()) is not None and replay.cancelling():
+            return
         for lane in self._lanes:
-            if not self._ended:
-                await lane.join()
+            await lane.join()
         await self._topic.flush()
 
     async def _pass_on(self, lane: "asyncio.Queue[_Waiting]") -> None:

@@ -48,16 +48,21 @@ def series(evidence: Evidence, answered: Sequence[Answered], seconds: float) -> 
         published=rate(at for user in evidence.sent.users.values() for at in user.sent_at),
         done=rate(one.done_at for one in answered),
         requests={api: rate(times) for api, times in sorted(requests.items())},
-        lag=[found[-1].lag if found else None for found in sampled],
-        latency_p50=[_rank(found, 0.5) for found in latencies],
-        latency_p99=[_rank(found, 0.99) for found in latencies],
+        lag=[max((sample.lag for sample in found), default=None) for found in sampled],
+        latency_p50=[_latency(found, 50) for found in latencies],
+        latency_p99=[_latency(found, 99) for found in latencies],
         cores={name: _cores(sampled, name) for name in names},
         rss_mib={name: [_rss(found, name) for found in sampled] for name in names},
     )
 
 
-def _rank(ordered: Sequence[float], share: float) -> float | None:
-    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 4) if ordered else None
+def nearest_rank(ordered: Sequence[float], percent: int) -> float:
+    """Return the smallest of these that so many percent do not exceed. In whole numbers: 0.07 * 100 is above 7."""
+    return ordered[-(-percent * len(ordered) // 100) - 1]
+
+
+def _latency(ordered: Sequence[float], percent: int) -> float | None:
+    return round(nearest_rank(ordered, percent), 4) if ordered else None
 
 
 def _rss(found: Sequence[Sample], name: str) -> float | None:

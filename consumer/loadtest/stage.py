@@ -54,9 +54,10 @@ class LoadTest:
         self._sink: NotingSink | None = None
 
     @property
-    def topic(self) -> str:
-        """The name of its topic, and of its group."""
-        return self._topics.name
+    def kept(self) -> str:
+        """What stays in Kafka, for people; empty where nothing does."""
+        name = self._topics.name
+        return f"topics {name} and {name}.dead-letters, group {name}" if self._topics.kept else ""
 
     @property
     def progress(self) -> str:
@@ -71,19 +72,24 @@ class LoadTest:
         Raises:
             Failure: it could not be carried out. A load test whose result is bad raises nothing.
         """
+        try:
+            evidence, requests = await self._run()
+            self.phase = "judging"
+            return structs.replace(evidence, log=await asyncio.to_thread(RequestLog.read, requests))
+        except OSError as error:  # the disk is full, or there may be no more processes
+            raise Failure(f"{self.phase}: {str(error) or type(error).__name__}") from error
+
+    async def _run(self) -> tuple[Evidence, Path]:
         where = machine()
         async with self._topics:
             self.phase = "reading the recording"
             recording, ids = await self._recording()
             self.phase = "starting the sandbox"
             async with fakes.serve(self._folder, self._world(ids)) as sandbox, self._group:
-                await sandbox.set_faults(self._plan.faults_of_the_fakes())
                 evidence = await self._under_load(sandbox, recording, events.people(self._plan, ids), where)
                 letters = await self._letters()
                 await sandbox.stop()
-        self.phase = "judging"
-        log = await asyncio.to_thread(RequestLog.read, sandbox.log)
-        return structs.replace(evidence, letters=letters, log=log)
+        return structs.replace(evidence, letters=letters), sandbox.log
 
     async def _recording(self) -> tuple[Path | None, list[str]]:
         source = self._plan.source
@@ -111,7 +117,7 @@ class LoadTest:
         plan, date = self._plan, datetime.now(UTC)
         self._sampler = sampler = Sampler(self._topics, self._group, {SANDBOX: sandbox.pid, GENERATOR: os.getpid()})
         pacer = Pacer(self._due(), time.monotonic)
-        topic = TopicSink(self._topics.settings, self.topic, pacer.acknowledged)
+        topic = TopicSink(self._topics.settings, self._topics.name, pacer.acknowledged)
         sink = NotingSink(
             topic,
             pacer,
@@ -123,6 +129,7 @@ class LoadTest:
         )
         if not plan.backlog:
             await self._start(sandbox)
+            await sandbox.set_faults(plan.faults_of_the_fakes())
         async with topic, beside(sampler.run(), sink.run()):
             self._sink = sink
             self.phase = "replaying"
@@ -131,6 +138,7 @@ class LoadTest:
             if not sink.sent.count:
                 raise Failure(f"{plan.source} holds no record: there is nothing to replay")
             if plan.backlog:
+                await sandbox.set_faults(plan.faults_of_the_fakes())
                 await self._start(sandbox)
             self.phase = "waiting for the last commit"
             stored = sink.sent.count
@@ -142,7 +150,7 @@ class LoadTest:
         return Evidence(
             date=date.strftime("%Y-%m-%d %H:%M UTC"),
             machine=where,
-            plan=structs.replace(plan, events=stored, users=plan.users or len(sink.sent.users)),
+            plan=plan.for_report(events=stored, users=plan.users or len(sink.sent.users)),
             sent=sink.sent,
             instances=[
                 Ended(name=it.name, exit_code=it.exit_code or 0, died=it in died, metrics=it.metrics)
@@ -160,7 +168,7 @@ class LoadTest:
         plan = self._plan
         self.phase = f"starting {plan.instances} instances"
         for number in range(1, plan.instances + 1):
-            env = environment.of_instance(self._settings, plan, sandbox.environment, self.topic, number)
+            env = environment.of_instance(self._settings, plan, sandbox.environment, self._topics.name, number)
             self._group.instances.append(Instance(number, self._folder, env))
         await self._group.ready(plan.partitions, _READY_SECONDS)
 
@@ -179,7 +187,7 @@ class LoadTest:
 
     async def _letters(self) -> list[Letter]:
         letters = []
-        async with TopicSource(self._settings.kafka, f"{self.topic}.dead-letters") as source:
+        async with TopicSource(self._settings.kafka, f"{self._topics.name}.dead-letters") as source:
             async for batch in source.batches():
                 for record in batch:
                     headers = dict(record.headers)

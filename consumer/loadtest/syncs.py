@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -43,15 +43,20 @@ class Sync(Struct, frozen=True, gc=False):
         return "written" if self.wrote else "unchanged"
 
 
-def by_user(records: Sequence[Record], users: Mapping[str, UserEvents]) -> dict[str, list[Sync]]:
+def syncs_by_user(records: Iterable[Record], users: Mapping[str, UserEvents]) -> dict[str, list[Sync]]:
     """Return every user's syncs, oldest first."""
+    return {user_id: list(_syncs(found)) for user_id, found in requests_by_user(records, users).items()}
+
+
+def requests_by_user(records: Iterable[Record], users: Mapping[str, UserEvents]) -> dict[str, list[Record]]:
+    """Return the requests about each user: those about a contact are about the user whose address it has."""
     owners = {user.address: user_id for user_id, user in users.items() if user.address}
     requests: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
         user_id = owners.get(record.address or "", record.user_id)
         if user_id is not None:
             requests[user_id].append(record)
-    return {user_id: list(_syncs(found)) for user_id, found in requests.items()}
+    return requests
 
 
 def _syncs(records: Sequence[Record]) -> Iterator[Sync]:

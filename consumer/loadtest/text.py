@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from consumer.loadtest import wording
-from consumer.loadtest.comparison import cores, differences, rows
+from consumer.loadtest.comparison import differences, rows
 from consumer.loadtest.report import Instance, Report
 
 
@@ -35,7 +35,7 @@ def _lines(report: Report, earlier: Report | None) -> Iterable[str]:
             *(("per user", wording.per_user(one)) for one in report.per_user),
             *((f"quota of {use.api}", wording.quota(use)) for use in report.quotas),
             *((one.process.name, _instance(one)) for one in report.instances),
-            *((one.name, cores(one)) for one in report.others),
+            *((one.name, wording.cores(one)) for one in report.others),
             ("agreement", wording.agreement(report)),
         ]
     )
@@ -53,10 +53,11 @@ def _instance(one: Instance) -> str:
     memory = "" if one.process.peak_rss_mib is None else f", {one.process.peak_rss_mib:.0f} MiB at the most"
     ended = f", exit code {one.exit_code}" if one.exit_code else ""
     counts = f"{one.events:,} events, {one.requests:,} requests, {one.rebalances} rebalances, {one.retries:,} retries"
-    return f"{counts}; CPU {cores(one.process)}{memory}{ended}"
+    return f"{counts}; CPU {wording.cores(one.process)}{memory}{ended}"
 
 
 def _comparison(report: Report, earlier: Report) -> Iterable[str]:
+    yield wording.beside(earlier)
     table = [("", "now", "earlier", "ratio")] + [
         (row.name, wording.figure(row), wording.figure(row, earlier=True), wording.ratio(row))
         for row in rows(report, earlier)

@@ -36,6 +36,8 @@ class OwnTopics:
             settings, topic=self.name, group_id=self.name, dead_letter_topic=f"{self.name}.dead-letters"
         )
         self.partitions = partitions
+        self.kept = False
+        """Whether they are there and stay."""
         self._keep = keep
         self._places = [TopicPartition(self.name, partition) for partition in range(partitions)]
 
@@ -46,6 +48,7 @@ class OwnTopics:
             if not self._keep:
                 stack.push_async_callback(self._remove)
             await self._create()
+            self.kept = self._keep
             self._consumer = AIOKafkaConsumer(**kafka.reader_arguments(self.settings))
             stack.push_async_callback(self._consumer.stop)
             await self._consumer.start()

@@ -3,7 +3,7 @@
 from consumer.loadtest import environment
 from consumer.loadtest.comparison import Row
 from consumer.loadtest.plan import LoadPlan
-from consumer.loadtest.report import PerUser, QuotaUse, Report
+from consumer.loadtest.report import PerUser, Process, QuotaUse, Report
 from consumer.settings import Settings
 
 LATENCY = (
@@ -70,6 +70,11 @@ def machine(report: Report) -> str:
     )
 
 
+def beside(earlier: Report) -> str:
+    """Return which report is the earlier one."""
+    return f"Beside the report of {earlier.date}, by sesamy-mailmojo {earlier.machine.program}"
+
+
 def verdict(report: Report) -> str:
     """Return the result in one sentence."""
     events = report.events
@@ -114,3 +119,10 @@ def agreement(report: Report) -> str:
     """Return in one line how many counts agree."""
     agreeing = sum(check.agrees for check in report.agreement)
     return f"{agreeing} of {len(report.agreement)} counts of the program agree with the sandbox's log and the topics"
+
+
+def cores(process: Process) -> str:
+    """Return a process's CPU."""
+    if process.cpu_seconds is None:
+        return "not known"
+    return f"{process.cpu_seconds:,.1f} s" + ("" if process.cores is None else f" ({process.cores:.2f} cores)")

@@ -97,6 +97,7 @@ async def test_the_figures_are_those_of_the_sandboxs_log(
     assert quotas["mailmojo"]["used"] == pytest.approx(len(starts) / (5 + 500 * (starts[-1] - starts[0])), abs=1e-3)
 
     (topic,) = [name for name in await left_behind(kafka) if not name.endswith(".dead-letters")]
+    assert process.stderr.read_text() == f"kept: topics {topic} and {topic}.dead-letters, group {topic}\n"
     assert report["events"]["published"] == len(await kafka.read_all(topic)) == 2000
     assert report["events"]["lost"] == 0
     assert sum(report["events"]["outcomes"].values()) == 2000
@@ -104,6 +105,20 @@ async def test_the_figures_are_those_of_the_sandboxs_log(
     assert 0 < report["latency"]["p50"] <= report["latency"]["p99"] <= report["latency"]["max"]
     assert max(it["process"]["peak_rss_mib"] for it in report["instances"]) > 10
     for name in (topic, f"{topic}.dead-letters"):
+        await kafka.delete_topic(name)
+
+
+async def test_what_is_kept_is_named_though_the_load_test_fails(
+    kafka: KafkaBroker, service_process: Start, tmp_path: Path
+) -> None:
+    before = await left_behind(kafka)
+    process = service_process("load-test", "--from", "topic:no.such.topic", "--keep", str(tmp_path / "kept"))
+    assert await process.exit_code(60) == 1
+    kept, complaint = process.stderr.read_text().splitlines()
+    assert "topic no.such.topic does not exist" in complaint
+    topic, letters = sorted(await left_behind(kafka) - before)
+    assert kept == f"kept: topics {topic} and {letters}, group {topic}"
+    for name in (topic, letters):
         await kafka.delete_topic(name)
 
 

@@ -169,12 +169,25 @@ async def test_an_authority_that_is_not_there_is_a_wrong_setting(stage: Stage, s
     assert "/no/such.pem" in line
 
 
+COMMANDS = (
+    ("run",),
+    ("sync", "--no-wait", "email|1"),
+    ("backfill",),
+    ("dead-letters", "list"),
+    ("replay", "--from", "topic:events", "--to", "topic:others"),
+    ("load-test",),
+    ("ingest",),
+)
+"""All that reach Kafka, but for `check`, which says more."""
+
+
 @pytest.mark.parametrize("mistake", ["a wrong password", "no authority", "TLS where it is not spoken"])
 async def test_every_command_ends_with_that_one_line(stage: Stage, secured: SecuredKafka, mistake: str) -> None:
     listener, settings, says = MISTAKES[mistake]
     address = secured.broker.address(listener)
-    for command in (("run",), ("sync", "--no-wait", "email|1"), ("dead-letters", "list")):
-        process = await finish(stage, secured, *command, KAFKA_BOOTSTRAP_SERVERS=address, **settings)
+    for command in COMMANDS:
+        more = {"KAFKA_BOOTSTRAP_SERVERS": address, "INGEST_SECRET": "of-a-webhook", "INGEST_PORT": "0"}
+        process = await finish(stage, secured, *command, **more, **settings)
         assert process.returncode == 1
         line = complaint(process)
         for words in says:
@@ -227,3 +240,16 @@ async def test_everything_works_with_a_login_over_tls(stage: Stage, secured: Sec
     assert '"reason":"rejected"' in listed.stdout.read_text()
     await stage.assert_sentinels(service)
     await stop(service)
+
+
+async def test_a_load_test_works_with_a_login_over_tls_and_lacks_a_permission_in_one_line(
+    stage: Stage, secured: SecuredKafka
+) -> None:
+    load = ("load-test", "--events", "50", "--users", "5", "--max", "--instances", "1", "--partitions", "2")
+    held = await finish(stage, secured, *load)
+    assert held.returncode == 0, held.output()
+    refused = await finish(stage, secured, *load, KAFKA_SASL_USERNAME=STRANGER)
+    assert refused.returncode == 1
+    line = complaint(refused)
+    for words in (STRANGER, "grant"):
+        assert words in line

@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 from msgspec import structs
 
+from consumer.loadtest.comparison import figures
 from consumer.loadtest.evidence import Ended, Evidence, Letter
 from consumer.loadtest.figures import percentiles, report
 from consumer.loadtest.instances import Metrics
+from consumer.loadtest.samples import Sample
 from consumer.loadtest.sent import Sent, UserEvents
 from consumer.sandbox import Quota, Record, Rule
 from tests.unit.loadtest.runs import (
@@ -107,6 +109,12 @@ def test_records_that_ask_for_no_sync_are_no_losses() -> None:
     assert found.latency is None
 
 
+def test_events_that_were_sent_after_the_last_answer_do_not_make_it_look_faster() -> None:
+    sent = Sent(users={ANN: events(ANN, 100)}, others=Counter(skipped_tombstone=99), began=100.0)
+    found = report(right_run(sent=sent, records=sync(ANN, 100.2), published_at=150.0)).throughput
+    assert (found.seconds, found.events) == (50, 2)
+
+
 @pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000])
 def test_percentiles_are_values_that_so_many_do_not_exceed(size: int) -> None:
     values = [float(number) for number in range(1, size + 1)]
@@ -132,7 +140,8 @@ HASTY = [*RECORDS, *(read(BOB, 110) for _ in range(4))]
     ("evidence", "failure"),
     [
         (right_run(records=RECORDS[:-3]), "1 of 3 events were not answered by a sync that began after them"),
-        (right_run(committed=False, lag=2), "not done in time: 2 of 3 records without a commit"),
+        (right_run(committed=False, lag=2), "not done in time: 2 of 3 records without a commit 300 s after"),
+        (right_run(committed=False, lag=2, instances=[DIED]), "not done in time: 2 of 3 records without a commit when"),
         (right_run(letters=[Letter("exhausted", ANN, 1)]), "dead letters though no fault was asked for: 1 exhausted"),
         (right_run(records=OVERLAP), "1 pairs of writes of one contact overlap"),
         (right_run(records=BACKWARD), "1 writes carried an older state than the one before"),
@@ -162,6 +171,8 @@ def test_what_spoils_the_times_is_noted() -> None:
     assert report(right_run(machine=busy)).notes == ["the machine was busy before: load average 1.5 on 2 cores"]
     (late,) = report(right_run(lateness=2.5)).notes
     assert late.startswith("events were sent up to 2.5 s late")
+    (filled,) = report(right_run(plan=structs.replace(PLAN, backlog=True))).notes
+    assert filled.endswith("all was in the topic: times and rates include 2.0 s for that")
     (unheard,) = report(right_run(metrics=with_counts(error=2))).notes
     assert unheard == "2 requests got no answer in time though no fault was asked for"
 
@@ -207,6 +218,14 @@ def test_events_dead_letters_and_syncs_are_counted_twice_too(evidence: Evidence,
     assert what in disagreements(evidence)
 
 
+def test_an_event_that_the_program_skips_for_a_reason_that_there_is_not_is_a_disagreement() -> None:
+    values = dict(counters(RECORDS)._values)
+    values["events_total", frozenset({"type": "x", "outcome": "skipped_no_email"}.items())] = 1
+    assert "events: skipped_no_email" in disagreements(right_run(metrics=Metrics(values)))
+    faulty = structs.replace(PLAN, faults=(Rule(status=404),))
+    assert "events: skipped_no_email" not in disagreements(right_run(metrics=Metrics(values), plan=faulty))
+
+
 def test_series_stay_small_and_add_up_to_the_totals() -> None:
     long = [round(100 + number * 3.0, 1) for number in range(1000)]
     records = [one for at in long for one in (read(ANN, at + 1), contact(ANN, at + 1.2, 1))]
@@ -216,3 +235,10 @@ def test_series_stay_small_and_add_up_to_the_totals() -> None:
     assert sum(found.published) * found.width == pytest.approx(1000, rel=1e-4)
     assert sum(found.requests["sesamy"]) * found.width == pytest.approx(1000, rel=1e-4)
     assert {len(found.lag), len(found.latency_p50), len(found.cores["sandbox"])} == {len(found.done)}
+
+
+def test_the_largest_lag_of_a_long_run_is_that_of_a_second_and_not_of_the_end_of_a_step() -> None:
+    samples = [Sample(100.0 + second, 9, 9 if second == 501 else 1, {}) for second in range(1000)]
+    found = report(right_run(samples=samples))
+    assert found.series.width > 2
+    assert ("largest lag", "events", 9) in figures(found)

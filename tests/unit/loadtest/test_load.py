@@ -1,26 +1,32 @@
 """What a load test sends, and what it tells its instances."""
 
 import asyncio
+import os
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from consumer.failure import Failure
-from consumer.loadtest import environment, events
+from consumer.loadtest import environment, events, stage
 from consumer.loadtest.events import Expectation, Invented
+from consumer.loadtest.fakes import Fakes
 from consumer.loadtest.plan import LoadPlan
 from consumer.loadtest.sent import NUMBER, NotingSink
-from consumer.loadtest.stage import beside
+from consumer.loadtest.stage import LoadTest, beside
+from consumer.loadtest.topics import OwnTopics
 from consumer.replay.pace import Pacer, at_once, at_rate
 from consumer.replay.record import Record, to_line
-from consumer.replay.run import Replay
-from consumer.sandbox import Quota, World
+from consumer.replay.run import Replay, Summary
+from consumer.sandbox import Plan, Quota, World
 from consumer.sandbox.population import USERS
 from consumer.settings import load
 from schemas.events import decode_event
+from tests.unit.loadtest.runs import MACHINE
+from tests.waiting import wait_until
 
 SANDBOX = {"SESAMY_API_URL": "http://127.0.0.1:1", "SESAMY_CLIENT_SECRET": "sandbox-secret"}
 
@@ -67,10 +73,19 @@ def test_the_sandbox_can_have_the_users_of_a_recording() -> None:
 
 async def test_a_recordings_users_are_those_whom_its_events_ask_to_sync(tmp_path: Path) -> None:
     path = tmp_path / "recording.ndjson"
-    values = [value_of("email|1"), value_of("guest|1"), None, b"no", value_of("email|2"), value_of("email|1")]
+    values = [
+        value_of("email|1"),
+        value_of(r"a\nb"),
+        value_of(r"a\rb"),
+        value_of("guest|1"),
+        None,
+        b"no",
+        value_of("email|2"),
+        value_of("email|1"),
+    ]
     path.write_bytes(b"".join(to_line(Record(key=b"k", value=value)) for value in values))
     assert await events.user_ids(path, expectation(), 0) == ["email|1", "email|2"]
-    assert await events.user_ids(path, expectation(), 4) == ["email|1"]
+    assert await events.user_ids(path, expectation(), 6) == ["email|1"]
 
 
 def value_of(user_id: str, event_type: str = "contract.1#update", vendor: str = "v") -> bytes:
@@ -163,6 +178,27 @@ async def test_a_topic_that_refuses_ends_the_replay() -> None:
     assert not patience.expired()
 
 
+async def test_a_replay_that_is_given_up_does_not_wait_for_what_is_queued() -> None:
+    async def never(_user_id: str) -> int:
+        forever: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return await forever
+
+    plan, pacer = LoadPlan(events=5000, users=40, ordinary=True), Pacer(at_once, time.monotonic)
+    sink = NotingSink(Topic(), pacer, expectation(), events.people(plan, []), change=never, share=1, seed=1)
+
+    async def replay() -> None:
+        async with beside(sink.run()):
+            await Replay(Invented(plan, "vendor"), sink, pacer).run(events.whole)
+
+    replaying = asyncio.create_task(replay())
+    await wait_until(lambda: any(lane.full() for lane in sink._lanes), what="a full lane")
+    replaying.cancel()
+    await asyncio.wait([replaying], timeout=5)
+    ended = replaying.cancelled()
+    replaying.cancel()
+    assert ended
+
+
 async def test_intended_times_are_the_schedules_and_no_event_is_sent_before_its_own() -> None:
     plan = LoadPlan(events=100, users=10, ordinary=True, changes=0)
     sink, _, _ = await sent_by(plan, Pacer(at_rate(2000), time.monotonic))
@@ -171,6 +207,57 @@ async def test_intended_times_are_the_schedules_and_no_event_is_sent_before_its_
     for user in sink.sent.users.values():
         assert all(sent >= at - 0.002 for sent, at in zip(user.sent_at, user.meant_at, strict=True))
         assert user.version == 1
+
+
+@pytest.mark.parametrize(
+    ("backlog", "order"),
+    [(False, ["instances", "faults", "replay"]), (True, ["replay", "faults", "instances"])],
+    ids=["paced", "backlog"],
+)
+async def test_faults_begin_with_the_load_and_not_before_the_instances_are_ready(
+    backlog: bool, order: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def note(step: str) -> None:
+        seen.append(step)
+        if len(seen) == len(order):
+            raise Failure("enough")
+
+    class Stage(LoadTest):
+        async def _start(self, sandbox: Fakes) -> None:
+            note("instances")
+
+        async def _replay(self, recording: Path | None, sink: NotingSink, pacer: Pacer) -> Summary:
+            note("replay")
+            sink.sent.others["skipped_type"] += 1
+            return Summary(read=1, stored=1, seconds=1, per_second=1, complete=True, last_timestamp=None)
+
+    class Sandbox(Fakes):
+        def __init__(self) -> None:
+            self.pid = os.getpid()
+
+        async def set_faults(self, plan: Plan) -> None:
+            note("faults")
+
+    async def lag(_: OwnTopics) -> tuple[int, int]:
+        return 1, 0
+
+    monkeypatch.setattr(OwnTopics, "lag", lag)
+    monkeypatch.setattr(stage, "TopicSink", lambda *_: nullcontext())
+    test = Stage(LoadPlan(events=1, users=1, backlog=backlog), load({}, needs=()), tmp_path)
+    with pytest.raises((Failure, ExceptionGroup)):
+        await test._under_load(Sandbox(), None, {}, MACHINE)
+    assert seen == order
+
+
+async def test_what_the_system_refuses_is_said_with_what_was_being_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    test = LoadTest(LoadPlan(events=1, users=1), load({}, needs=()), tmp_path / "gone")
+    monkeypatch.setattr(test, "_topics", nullcontext())
+    with pytest.raises(Failure, match=r"starting the sandbox: .*No such file or directory"):
+        await test.run()
 
 
 def test_an_instance_gets_the_sandboxs_addresses_and_nothing_of_the_real_apis(
@@ -214,3 +301,9 @@ def test_an_instance_gets_the_sandboxs_addresses_and_nothing_of_the_real_apis(
     assert instance.sesamy.requests_per_minute == pytest.approx(100)
     assert (instance.admin.host, instance.admin.port) == ("127.0.0.1", 0)
     assert environment.syncing(settings)["SYNC_LINGER"] == "0.5"
+
+
+def test_an_instance_knows_no_guests_by_id_where_the_caller_has_none() -> None:
+    settings = load({"SYNC_GUEST_PREFIXES": ","}, needs=())
+    found = environment.of_instance(settings, LoadPlan(), SANDBOX, "load-test-1", 1)
+    assert load(found, needs=()).sync.guest_prefixes == settings.sync.guest_prefixes == ()

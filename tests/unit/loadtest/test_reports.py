@@ -11,9 +11,9 @@ from consumer.loadtest import html, report, text
 from consumer.loadtest.comparison import differences, rows
 from consumer.loadtest.figures import report as report_of
 from consumer.loadtest.plots import Line, chart, nice
-from consumer.sandbox import Quota
+from consumer.sandbox import Quota, Rule
 from consumer.settings import SettingsError
-from tests.unit.loadtest.runs import MACHINE, PLAN, RECORDS, right_run
+from tests.unit.loadtest.runs import ANN, MACHINE, PLAN, RECORDS, right_run
 
 RIGHT = report_of(right_run())
 WRONG = report_of(right_run(records=RECORDS[:-3]))
@@ -50,6 +50,15 @@ def test_what_people_wrote_is_escaped() -> None:
     assert "<script>" not in page
     assert "<li>&lt;b&gt;&amp;</li>" in page
     tree(page)
+
+
+def test_no_report_names_a_whole_address() -> None:
+    plan = structs.replace(PLAN, faults=(Rule(key="kari.nordmann@example.no"), Rule(key=ANN), Rule()))
+    now = structs.replace(RIGHT, load=plan.for_report(events=3, users=2))
+    assert [rule.key for rule in now.load.faults] == ["k***@example.no", ANN, None]
+    for said in (text.render(now, RIGHT), html.render(now, RIGHT), report.to_json(now).decode()):
+        assert "k***@example.no" in said
+        assert "nordmann" not in said
 
 
 def test_the_text_says_the_verdict_first_and_the_figures_with_units() -> None:
@@ -92,6 +101,13 @@ def test_ratios_are_now_over_earlier() -> None:
     assert re.search(r"events done .* x2\.00\n", said)
     assert "Load and machine are the same." in said
     assert "x2.00" in html.render(FAST, RIGHT)
+
+
+def test_another_program_is_what_is_compared_and_no_reason_to_doubt_the_ratios() -> None:
+    earlier = structs.replace(RIGHT, machine=structs.replace(MACHINE, program="0.0.9"))
+    for said in (text.render(RIGHT, earlier), html.render(RIGHT, earlier)):
+        assert "Beside the report of 2026-01-01 12:00 UTC, by sesamy-mailmojo 0.0.9" in said
+        assert "Load and machine are the same." in said
 
 
 def test_what_makes_reports_hard_to_compare_is_named() -> None:
