@@ -1,6 +1,5 @@
 """One request on a socket: bounded in time and size, sent exactly once, counted. Nothing here knows a quota."""
 
-import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ from multidict import CIMultiDictProxy
 from prometheus_client import Counter, Histogram
 from yarl import URL
 
+from consumer.clients.deadlines import Deadlines
 from consumer.clients.errors import Api, Unavailable
 from consumer.ops.metrics import Metrics
 
@@ -68,6 +68,8 @@ async def open_session(concurrency: int) -> AsyncIterator[aiohttp.ClientSession]
         connector=aiohttp.TCPConnector(limit=3 * concurrency + 8),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": f"sesamy-mailmojo/{version('sesamy-mailmojo')}"},
+        # The whole request is bounded by its wire, to the moment: aiohttp rounds 5 s and more up to a whole second.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
     )
     # aiohttp 3.14 sends GET, PUT and DELETE once more by itself when the connection breaks: past every quota, and with
     # nobody knowing. It has no public switch for that; a test over a real socket notices when this one goes.
@@ -93,10 +95,8 @@ class Wire:
         self._session = session
         self._metrics = metrics
         self._observed: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._seconds = timeout
+        self._deadlines = Deadlines(timeout)
         self._inject = inject
-        # aiohttp would round a time-out of 5 s and more up to a whole second of its clock; the lease counts on it.
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT, ceil_threshold=math.inf)
 
     async def send(
         self, method: str, url: URL, *, operation: str, headers: dict[str, str], body: bytes | None = None
@@ -113,15 +113,14 @@ class Wire:
         began = time.perf_counter()
         status = "error"
         try:
-            # Not as a context: a response that is read to its end has given its connection back already.
-            response = await self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
-            )
-            answer = Answer(response.status, await self._read(response, operation), response.headers)
-            status = str(answer.status)
+            with self._deadlines.begin():
+                # Not as a context: a response that is read to its end has given its connection back already.
+                response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+                answer = Answer(response.status, await self._read(response, operation), response.headers)
+                status = str(answer.status)
         # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
         except TimeoutError:
-            raise Unavailable(self._api, operation, None, f"no answer within {self._seconds:g} s") from None
+            raise Unavailable(self._api, operation, None, f"no answer within {self._deadlines.seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(self._api, operation, None, _reason(error)) from None
         finally:
