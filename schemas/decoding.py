@@ -113,7 +113,8 @@ _wrapped_decoder: _Decoders = cache(lambda kind: msgspec.json.Decoder(_Wrapped[k
 
 def _is_loose(item: object) -> bool:
     """Tell whether a field whose type is not insisted on holds something that may have blanks inside."""
-    return any(isinstance(getattr(item, name), dict | list) for name in _loose_fields(type(item)))
+    names = _loose_fields(type(item))
+    return bool(names) and any(isinstance(getattr(item, name), dict | list) for name in names)
 
 
 _loose_fields: Callable[[Any], list[str]] = cache(

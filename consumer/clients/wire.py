@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 from msgspec import Struct
 from multidict import CIMultiDictProxy
-from prometheus_client import Counter, Histogram
+from prometheus_client import Histogram
 from yarl import URL
 
 from consumer.clients.deadlines import Deadlines
@@ -29,6 +29,9 @@ _CONNECT_TIMEOUT: Final = 5.0
 _LARGEST_ANSWER: Final = 8 * 1024 * 1024
 """Bytes; a page of 100 contracts is well under one MiB."""
 
+_ESCAPES: Final = {code: quote(chr(code), safe="") for code in range(128)}
+"""For `str.translate`, which takes a third of the time that `quote` does."""
+
 
 class Answer(Struct, frozen=True):
     """What came back, whatever its status."""
@@ -44,7 +47,7 @@ def segment(text: str) -> str:
 
     Kept for a while, since one sync asks for the same user and address five times.
     """
-    return quote(text, safe="")
+    return text.translate(_ESCAPES) if text.isascii() else quote(text, safe="")
 
 
 def exact_url(base: URL, path: str, query: str) -> URL:
@@ -94,7 +97,7 @@ class Wire:
         self._api = api
         self._session = session
         self._metrics = metrics
-        self._observed: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._durations: dict[tuple[str, str], Histogram] = {}
         self._deadlines = Deadlines(timeout)
         self._inject = inject
 
@@ -124,18 +127,15 @@ class Wire:
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(self._api, operation, None, _reason(error)) from None
         finally:
-            requests, duration = self._metrics_of(operation, status)
-            requests.inc()
-            duration.observe(time.perf_counter() - began)
+            self._duration_of(operation, status).observe(time.perf_counter() - began)
         return answer
 
-    def _metrics_of(self, operation: str, status: str) -> tuple[Counter, Histogram]:
+    def _duration_of(self, operation: str, status: str) -> Histogram:
         # Looking labels up takes as long as counting.
-        found = self._observed.get((operation, status))
+        found = self._durations.get((operation, status))
         if found is None:
-            labels = (self._api, operation, status)
-            found = self._metrics.api_requests.labels(*labels), self._metrics.api_request_duration.labels(*labels)
-            self._observed[operation, status] = found
+            found = self._metrics.api_request_duration.labels(self._api, operation, status)
+            self._durations[operation, status] = found
         return found
 
     async def _read(self, response: aiohttp.ClientResponse, operation: str) -> bytes:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from msgspec import Struct
-from prometheus_client import Counter, Gauge
+from prometheus_client.registry import Collector
 
 from consumer.clients.errors import Api
 from consumer.clock import Clock
@@ -71,7 +71,7 @@ class History:
         return self._samples[max(0, len(self._samples) - 1 - _WINDOW)], self._samples[-1]
 
 
-def totals(metric: Counter | Gauge, label: str | None = None) -> Counts[str]:
+def totals(metric: Collector, label: str | None = None) -> Counts[str]:
     """Return the values of a metric summed up by one of its labels; without a label all under the empty one."""
     found: Counts[str] = Counts()
     for family in metric.collect():

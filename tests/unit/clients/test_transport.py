@@ -1,7 +1,10 @@
 import asyncio
 from importlib.metadata import version
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.clients.errors import ApiError, Rejected, Throttled, Unauthorized, Unavailable
 from consumer.clients.transport import Transport
@@ -48,6 +51,11 @@ async def test_a_path_segment_arrives_as_it_was_encoded(text: str, on_the_wire: 
     async with bench(lambda _: Reply()) as it:
         await send(it.transport, path=f"/v1/contacts/{segment(text)}/")
     assert it.server.arrived[0].path == f"/v1/contacts/{on_the_wire}/"
+
+
+@given(st.text(st.characters(max_codepoint=0x250)))
+def test_a_segment_is_what_the_standard_library_makes_of_it(text: str) -> None:
+    assert segment(text) == quote(text, safe="")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "POST"])

@@ -12,7 +12,8 @@ def test_rates_are_per_second_over_the_last_five_samples() -> None:
         now = float(second)
         metrics.events.labels("contract.1#update", "synced").inc(2 if second <= 25 else 5)
         metrics.events.labels("none", "skipped_tombstone").inc()
-        metrics.api_requests.labels("mailmojo", "get_contact", "200").inc(4)
+        for _ in range(4):
+            metrics.api_request_duration.labels("mailmojo", "get_contact", "200").observe(0.1)
         history.sample()
     assert history.done_per_second == 6
     assert history.calls_per_second("mailmojo") == 4
