@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.contestants import SERVICE, Contestant
 from tests.benchmarks.fleet import Drain, Sharing
 from tests.benchmarks.memory import Backlog
 from tests.benchmarks.running import Measurement
@@ -25,6 +25,7 @@ _HEADER = (
     "load",
     "contestant",
     "events/s",
+    "service / this",
     "of ideal",
     "p50 / p99 ms",
     "requests/event",
@@ -89,7 +90,7 @@ def as_json(
     report = {
         "machine": where,
         "contestants": {contestant.name: contestant.what for contestant in contestants},
-        "results": [msgspec.to_builtins(result) | _computed(result) for result in results],
+        "results": [msgspec.to_builtins(result) | _computed(result, results) for result in results],
         "findings": {type(finding).__name__: finding for finding in findings},
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
@@ -99,7 +100,7 @@ def as_text(
     where: Machine, contestants: Iterable[Contestant], results: Sequence[Result], findings: Iterable[Finding] = ()
 ) -> str:
     """Return the report for people, in Markdown."""
-    rows = [_row(result) for result in results]
+    rows = [_row(result, results) for result in results]
     scenarios = dict.fromkeys(result.scenario for result in results)
     return "\n".join(
         [
@@ -143,11 +144,12 @@ def _load(scenario: Scenario, results: Sequence[Result]) -> str:
     return f"- {scenario.title}: {load}; {scenario.partitions} partitions; {line}"
 
 
-def _computed(result: Result) -> Mapping[str, Any]:
+def _computed(result: Result, results: Sequence[Result]) -> Mapping[str, Any]:
     return {
         "ideal_rate": result.scenario.ideal_rate(_width(result)),
         "rates": [run.counts.rate for run in result.rounds],
         "median_rate": median_rate(result),
+        "service_to_this": _service_to(result, results),
         "of_ideal": _of_ideal(result),
     }
 
@@ -161,19 +163,33 @@ def median_rate(result: Result) -> float:
     return statistics.median(run.counts.rate for run in result.rounds)
 
 
+def _service_to(result: Result, results: Sequence[Result]) -> float | None:
+    """Return how many times as fast the service was: the middle of the rounds' ratios.
+
+    Not the ratio of the middle rounds: the two runs of a round follow one another, and a machine's speed may have
+    changed by the next round.
+    """
+    for other in results:
+        if other.scenario == result.scenario and other.contestant == SERVICE.name and other is not result:
+            pairs = zip(other.rounds, result.rounds, strict=True)
+            return statistics.median(service.counts.rate / this.counts.rate for service, this in pairs)
+    return None
+
+
 def _of_ideal(result: Result) -> float | None:
     ideal = result.scenario.ideal_rate(_width(result))
     return median_rate(result) / ideal if ideal else None
 
 
-def _row(result: Result) -> tuple[str, ...]:
-    runs, of_ideal = result.rounds, _of_ideal(result)
+def _row(result: Result, results: Sequence[Result]) -> tuple[str, ...]:
+    runs, of_ideal, ratio = result.rounds, _of_ideal(result), _service_to(result, results)
     rates = sorted(run.counts.rate for run in runs)
     delays = [run.counts.delays for run in runs if run.counts.delays]
     return (
         result.scenario.title,
         result.contestant,
         f"{median_rate(result):.1f} ({rates[0]:.1f}-{rates[-1]:.1f})",
+        "-" if ratio is None else f"{ratio:.2f}",
         "-" if of_ideal is None else f"{of_ideal:.1%}",
         " / ".join(f"{1e3 * statistics.median(column):.0f}" for column in zip(*delays, strict=True)) or "-",
         f"{statistics.median(run.counts.requests / run.counts.events for run in runs):.2f}",

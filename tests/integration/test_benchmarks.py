@@ -10,8 +10,10 @@ import pytest
 from tests.benchmarks import contestants, report
 from tests.benchmarks.__main__ import Benchmark, run
 from tests.benchmarks.contestants import BARE, EACH_EVENT, GROUPED, PARALLEL, SEQUENTIAL, SERVICE, Contestant
+from tests.benchmarks.counting import Counts
 from tests.benchmarks.plot import as_svg
-from tests.benchmarks.running import measure
+from tests.benchmarks.report import Result
+from tests.benchmarks.running import Measurement, measure
 from tests.benchmarks.scenarios import Scenario
 from tests.kafka_broker import KafkaBroker
 
@@ -44,6 +46,36 @@ async def test_a_sync_of_other_calls_than_the_line_was_drawn_for_is_refused(kafk
     without_contracts = msgspec.structs.replace(_TINY, kind="external")
     with pytest.raises(RuntimeError, match="a sync made 5 calls, 4 in sequence"):
         await measure(without_contracts, SERVICE, kafka, tmp_path)
+
+
+def test_a_ratio_is_that_of_runs_that_followed_one_another() -> None:
+    """The machine was twice as fast in the second round, and half as fast in the third."""
+    service, bare = (
+        Result(scenario=_TINY, contestant=name, rounds=tuple(map(_measured, rates)))
+        for name, rates in (("service", (75, 160, 35)), ("bare client", (100, 200, 50)))
+    )
+    for results in ((service, bare), (bare, service)):
+        told = msgspec.json.decode(report.as_json(report.machine(), (), results))["results"]
+        assert {one["contestant"]: one["service_to_this"] for one in told} == {"service": None, "bare client": 0.75}
+    alone = msgspec.json.decode(report.as_json(report.machine(), (), (bare,)))["results"]
+    assert alone[0]["service_to_this"] is None
+
+
+def _measured(rate: float) -> Measurement:
+    counts = Counts(
+        users=4,
+        events=4,
+        requests=24,
+        seconds=4 / rate,
+        calls=(6, 6),
+        round_trips=(5, 5),
+        order_violations=0,
+        redone=0,
+        lost=0,
+        wrong=0,
+        served_latency=0.02,
+    )
+    return Measurement(counts=counts, cpu_per_event=0.001, peak_rss=50, busy=0.5, sandbox_busy=0.5)
 
 
 async def test_table_and_json_report_the_same_runs(kafka: KafkaBroker, tmp_path: Path) -> None:
