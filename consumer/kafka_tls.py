@@ -30,6 +30,8 @@ def client_context(
     try:
         context = ssl.create_default_context(cafile=kafka.ssl_cafile)
     except (OSError, ssl.SSLError) as error:
+        if error.filename:  # of a file that no setting of ours names; the authorities' comes without
+            raise Failure(f"no TLS: {error}; is that what SSLKEYLOGFILE says?") from error
         raise Failure(
             f"{name('ssl_cafile')}: {kafka.ssl_cafile} holds no certificate ({reason(error)}); "
             "give the authorities' certificates as PEM (-----BEGIN CERTIFICATE-----)"

@@ -385,6 +385,17 @@ def test_a_file_that_holds_something_else_is_named_as_written(
     assert complaint(tls, config).startswith(", ".join(keys) + said)
 
 
+@pytest.mark.parametrize("files", [{}, {"KAFKA_SSL_CAFILE": "authority.pem"}])
+def test_a_key_log_that_cannot_be_written_is_not_taken_for_a_bad_certificate(
+    pem: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str]
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nowhere/keys")
+    environ = {name: str(pem / file) for name, file in files.items()}
+    said = complaint({"KAFKA_SECURITY_PROTOCOL": "SSL"} | environ)
+    assert said.startswith("no TLS: ")
+    assert "/nowhere/keys" in said
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
