@@ -22,9 +22,10 @@ examples:
   sesamy-mailmojo sandbox --sesamy-per-minute 100 --mailmojo-per-second 5 --log requests.ndjson
   sesamy-mailmojo sandbox --fault api=mailmojo,operation=patch_contact,status=500,rate=0.01 --answer custom=replace
 
-A fault has any of: api (sesamy, token, mailmojo), operation (as in the log), key (a user id or an address),
-rate (a share), times, start and lasts (seconds), delay (seconds), status, cut=true (close the connection),
-stage (before or after the request took effect).
+A fault has any of: api (sesamy, token, mailmojo), operation (as in the log), method, key (a user id or an
+address), rate (a share), times, start and lasts (seconds), delay (seconds), status, body and content_type (an
+answer without a comma; others through the control address), cut=true (close the connection), stage (before or
+after the request took effect).
 
 Answers to what the references leave open (the first is the usual one):
 """

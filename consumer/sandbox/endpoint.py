@@ -14,7 +14,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from consumer.sandbox.answers import Answers
-from consumer.sandbox.faults import Allowance, ApiName, Faults
+from consumer.sandbox.faults import Allowance, ApiName, Faults, Rule
 from consumer.sandbox.log import CUT, Record, RequestLog
 from consumer.sandbox.world import Applied, World
 
@@ -200,31 +200,27 @@ class Endpoint(ABC):
             handler, refusal = self._routed(call)
             keys = tuple(key for key in (call.user_id, call.address) if key)
             allowance = self.faults.take(call.api)
-            fate = self.faults.fate(call.api, call.operation, keys)
+            fate = self.faults.fate(call.api, call.operation, keys, call.method)
+            rule = fate.rule
             if fate.delay:
                 await asyncio.sleep(fate.delay / 2)
-            early = fate.stage == "before"
-            if early and fate.cut:
-                return self._cut(request)
-            if early and fate.status is not None:
-                reply = self._fault(call, fate.status)
+            early = rule is not None and rule.stage == "before"
+            if rule is not None and early:
+                reply = self._fault(call, rule)
             elif allowance is not None and allowance.wait:
                 reply = self.throttled(allowance.wait)
             else:
                 reply = self._answer(call, handler, refusal)
-            if fate.delay:
+            if fate.delay and not (rule is not None and early and rule.cut):
                 await asyncio.sleep(fate.delay / 2)
-            if not early and fate.cut:
-                return self._cut(request)
-            if not early and fate.status is not None:
-                reply = self._fault(call, fate.status)
+            if rule is not None:
+                if rule.cut:
+                    return self._cut(request)
+                if not early:
+                    reply = self._fault(call, rule)
             status = reply.status
-            return web.Response(
-                body=reply.body,
-                status=reply.status,
-                content_type=reply.content_type,
-                headers=self.quota_headers(allowance) | reply.headers if allowance else reply.headers,
-            )
+            headers = (self.quota_headers(allowance) if allowance else {}) | reply.headers | fate.headers
+            return web.Response(body=reply.body, status=status, content_type=reply.content_type, headers=headers)
         except ConnectionError:  # the client went away while it was sending its body
             return web.Response()
         finally:
@@ -248,7 +244,10 @@ class Endpoint(ABC):
                 call.violations.append(raised.violation)
             return self.failure(call, raised.status, raised.text)
 
-    def _fault(self, call: Call, status: int) -> Reply:
+    def _fault(self, call: Call, rule: Rule) -> Reply:
+        status = rule.status or 200
+        if rule.body is not None or status < 400:
+            return Reply(status, (rule.body or "").encode(errors="surrogatepass"), rule.content_type)
         return self.throttled(1.0) if status == 429 else self.failure(call, status, f"injected: {status}")
 
     @staticmethod

@@ -25,6 +25,8 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """As the request log names it, such as `patch_contact`; None is every one."""
     key: str | None = None
     """A user id or an address (in lower case); None is every one."""
+    method: str | None = None
+    """Such as `GET`; None is every one."""
     rate: float = 1.0
     """The share of requests that it meets, drawn from the seed."""
     times: int | None = None
@@ -35,12 +37,23 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds; None is until it is removed."""
     delay: float = 0.0
     """Seconds added to the answer."""
-    status: Annotated[int, Meta(ge=400, le=599)] | None = None
-    """Answered instead of the right answer."""
+    status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    """Answered instead of the right answer: an error in the API's own shape, below 400 an empty body."""
+    body: str | None = None
+    """Answered instead of the right body, as it is; the status is 200 unless `status` says otherwise."""
+    content_type: str = "application/json"
+    """Of `body`."""
+    headers: dict[str, str] = {}
+    """Headers of the answer; without a status, a body or a cut they are added to the right answer."""
     cut: bool = False
     """Close the connection instead of answering."""
     stage: Literal["before", "after"] = "before"
-    """Whether `status` and `cut` come before the request took effect or after."""
+    """Whether `status`, `body` and `cut` come before the request took effect or after."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the right answer is replaced by another one, or by none."""
+        return self.cut or self.status is not None or self.body is not None
 
 
 class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,9 +73,10 @@ class Fate(Struct, frozen=True):
     """What happens to one request."""
 
     delay: float = 0.0
-    status: int | None = None
-    cut: bool = False
-    stage: Literal["before", "after"] = "before"
+    rule: Rule | None = None
+    """The rule that replaces the answer."""
+    headers: dict[str, str] = {}
+    """Headers to add to the answer."""
 
 
 class Allowance(Struct, frozen=True):
@@ -93,9 +107,11 @@ class _Armed:
     def __init__(self, rule: Rule, now: float) -> None:
         self.rule, self._at, self._met = rule, now + rule.start, 0
 
-    def meets(self, api: ApiName, operation: str, keys: tuple[str, ...], now: float, dice: random.Random) -> bool:
+    def meets(
+        self, api: ApiName, operation: str, keys: tuple[str, ...], method: str, *, now: float, dice: random.Random
+    ) -> bool:
         rule = self.rule
-        if rule.api not in {None, api} or rule.operation not in {None, operation}:
+        if rule.api not in {None, api} or rule.operation not in {None, operation} or rule.method not in {None, method}:
             return False
         if rule.key is not None and rule.key not in keys:
             return False
@@ -139,23 +155,23 @@ class Faults:
         """All rules, those that `add` brought included."""
         return tuple(armed.rule for armed in self._armed)
 
-    def fate(self, api: ApiName, operation: str, keys: tuple[str, ...]) -> Fate:
+    def fate(self, api: ApiName, operation: str, keys: tuple[str, ...], method: str) -> Fate:
         """Return what happens to this request."""
         plan = self.plan
         delay = plan.latency + (self._dice.random() * plan.jitter if plan.jitter else 0.0)
         decisive: Rule | None = None
+        headers: dict[str, str] = {}
         if self._armed:
             now = self._clock()
             for armed in self._armed:
-                decides = armed.rule.cut or armed.rule.status is not None
-                if decides and decisive is not None:
+                rule = armed.rule
+                if rule.replaces and decisive is not None:
                     continue
-                if armed.meets(api, operation, keys, now, self._dice):
-                    delay += armed.rule.delay
-                    decisive = armed.rule if decides else decisive
-        if decisive is None:
-            return Fate(delay)
-        return Fate(delay, decisive.status, decisive.cut, decisive.stage)
+                if armed.meets(api, operation, keys, method, now=now, dice=self._dice):
+                    delay += rule.delay
+                    headers |= rule.headers
+                    decisive = rule if rule.replaces else decisive
+        return Fate(delay, decisive, headers)
 
     def take(self, api: ApiName) -> Allowance | None:
         """Take one request from the API's quota, if it has one."""

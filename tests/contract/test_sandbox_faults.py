@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -130,7 +131,7 @@ async def test_an_outage_begins_and_ends_in_its_window(mailmojo: SandboxClient, 
 async def test_the_same_seed_fails_the_same_requests() -> None:
     def failures(seed: int) -> list[bool]:
         faults = Faults(Plan(rules=(Rule(status=500, rate=0.3),)), seed=seed, clock=lambda: 0.0)
-        return [faults.fate("mailmojo", "get_contact", ()).status == 500 for _ in range(MANY)]
+        return [faults.fate("mailmojo", "get_contact", (), "GET").rule is not None for _ in range(MANY)]
 
     assert failures(1) == failures(1) != failures(2)
     assert 0.2 * MANY < sum(failures(1)) < 0.4 * MANY
@@ -151,6 +152,25 @@ async def test_a_write_fails_before_or_after_it_took_effect(
     assert phone(mailmojo) == left
     record = mailmojo.sandbox.log.records[-1]
     assert (record.status, record.change is not None) == (0 if cut else 504, stage == "after")
+
+
+@pytest.mark.parametrize(("stage", "left"), [("before", ""), ("after", "1")])
+async def test_a_rule_answers_with_any_body(
+    mailmojo: SandboxClient, stage: Literal["before", "after"], left: str
+) -> None:
+    rule = Rule(method="PATCH", body='{"data": null}', headers={"X-Total-Count": "3"}, stage=stage)
+    mailmojo.sandbox.faults.add(rule)
+    assert await mailmojo("PATCH", AT_KARI, PATCH) == (200, {"data": None})
+    assert mailmojo.answer_headers["X-Total-Count"] == "3"
+    assert phone(mailmojo) == left
+    assert await statuses(mailmojo, 1) == [200]
+
+
+async def test_a_rule_adds_headers_to_the_right_answer(mailmojo: SandboxClient) -> None:
+    mailmojo.sandbox.faults.add(Rule(operation="get_contact", headers={"Date": "Mon, 10 Nov 2025 12:00:00 GMT"}))
+    status, body = await mailmojo("GET", AT_KARI)
+    assert (status, body["email"]) == (200, KARI)
+    assert mailmojo.answer_headers["Date"] == "Mon, 10 Nov 2025 12:00:00 GMT"
 
 
 async def test_a_cut_leaves_no_noise_behind(mailmojo: SandboxClient, caplog: pytest.LogCaptureFixture) -> None:
