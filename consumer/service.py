@@ -29,6 +29,7 @@ from consumer.ops.tracing import open_tracing
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
+from consumer.stream.giving_up import GivingUp
 from consumer.stream.intake import Intake
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
@@ -67,7 +68,7 @@ async def run(settings: Settings) -> int:
 class Service:
     """The running parts."""
 
-    def __init__(self, parts: Parts, worker: Worker) -> None:
+    def __init__(self, parts: Parts, worker: Worker, give_up: GivingUp) -> None:
         self.metrics = parts.metrics
         self.overview = Overview(parts)
         """What there is to tell of it."""
@@ -75,6 +76,7 @@ class Service:
         """Where the admin port listens; known once the service is open."""
         self._parts = parts
         self._worker = worker
+        self._give_up = give_up
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set, then finish what is begun, commit and leave the group.
@@ -86,7 +88,7 @@ class Service:
         try:
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
-                    tasks.create_task(parts.queues.run(self._worker), name="user-queues"),
+                    tasks.create_task(parts.queues.run(self._worker, self._give_up), name="user-queues"),
                     tasks.create_task(parts.malformed.run(), name="malformed"),
                     *(tasks.create_task(it.run(), name=it.api) for it in parts.gatekeeper.breakers.values()),
                     tasks.create_task(self.overview.run(), name="overview"),
@@ -168,23 +170,23 @@ async def open_service(
             dry_run=settings.sync.dry_run,
             step=tracing.step if tracing and tracing.records_spans else None,
         )
+        retry = RetryPolicy(
+            max_attempts=settings.sync.max_attempts,
+            base=settings.sync.retry_base,
+            cap=settings.sync.retry_cap,
+            rng=rng,
+        )
         lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))
         worker = Worker(
             syncer,
             gatekeeper,
             ledger,
-            dead_letters,
-            lookup.letter,
-            retry=RetryPolicy(
-                max_attempts=settings.sync.max_attempts,
-                base=settings.sync.retry_base,
-                cap=settings.sync.retry_cap,
-                rng=rng,
-            ),
+            retry=retry,
             metrics=metrics,
             wall_clock=time.time,
             new_trace=tracing.sync if tracing else None,
         )
+        give_up = GivingUp(ledger, dead_letters, lookup.letter, retry)
         limits = Limits(
             max_pending=settings.sync.max_pending,
             session_timeout=settings.kafka.session_timeout,
@@ -242,7 +244,7 @@ async def open_service(
             metrics=metrics,
             recent=recent,
         )
-        service = Service(parts, worker)
+        service = Service(parts, worker, give_up)
         service.admin_port = await stack.enter_async_context(
             admin.serve(settings.admin.host, settings.admin.port, service.overview, metrics)
         )

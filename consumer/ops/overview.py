@@ -152,6 +152,7 @@ class Overview:
             "mailmojo_quota": before_write,
             "writing": waits.writing,
             "retrying": waits.retrying,
+            "giving_up": waits.giving_up,
             "malformed": len(self._parts.malformed),
         }
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
 from consumer.ops.tracing import Carried
+from consumer.stream.dead_letters import Reason
 from consumer.sync.flight import LeaseLost, WriteAudit
 
 
@@ -63,6 +64,20 @@ class Again(Struct, frozen=True):
     delay: float
 
 
+class GiveUp(Struct, frozen=True):
+    """How a flight ended: its events cannot be synced, and the newest of them is to be stored as a dead letter.
+
+    The user leaves its slot for that. Its events, and those that come meanwhile, wait until the letter is stored.
+    """
+
+    reason: Reason
+    error: str
+    attempts: int
+
+
+Verdict: TypeAlias = Landed | Again | GiveUp
+
+
 class Lease(Protocol):
     """Says whether this process may still write; see `consumer.stream.membership.Membership`."""
 
@@ -115,7 +130,7 @@ class Flight:
         self.phase = Phase.WAITING
         self.events: list[Waiting] = []
         self.task: asyncio.Task[None] | None = None
-        self.verdict: Landed | Again = Again(0)
+        self.verdict: Verdict = Again(0)
         self.recalled = False
         self.trace: Trace | None = None
         self._lease = lease

@@ -3,7 +3,7 @@
 Everything that is done goes through `done`, whatever its end, and is counted there once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -80,6 +80,13 @@ class Ledger:
         books.complete(event.offset)
         self._counter(event.event_type, outcome).inc()
         self._metrics.event_age.observe(max(0.0, self._wall_clock() - event.recorded_at))
+
+    def answered(self, generation: int, events: Sequence[Waiting], outcome: str) -> None:
+        """Book the events that one sync, or one dead letter, answered: the newest has the outcome."""
+        *others, newest = events
+        for event in others:
+            self.done(generation, event, "coalesced")
+        self.done(generation, newest, outcome)
 
     def _counter(self, event_type: str, outcome: str) -> Counter:
         # Looking labels up takes as long as counting.

@@ -1,24 +1,25 @@
 """Order per user, many users at once: one queue per user, at most one sync of a user at a time (promises P2, P5, P7).
 
 A queue lingers first, so that events which arrive together are answered together; then it waits for a slot, oldest
-event first, requests of ours after events; then it flies. A user who lingers or waits for a retry holds no slot.
+event first, requests of ours after events; then it flies. A user who lingers or waits for a retry holds no slot, and
+neither does one that is given up: the dead letter is stored beside the syncs, and what came for that user since waits.
 
 What flies lines up for the permits of its first read, first come, first served. So a request starts only when nobody
 is in that line: a full quota would else let an event wait for as many requests as there are slots.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import chain, count
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from consumer.clock import Clock
-from consumer.stream.flight import Again, Flight, Landed, Lease, Phase, UserQueue, Waiting
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Lease, Phase, UserQueue, Verdict, Waiting
 from consumer.sync.flight import WriteAudit
 
 
@@ -36,7 +37,11 @@ class Admission(Protocol):
         """Return after how many seconds to ask again, or None to wait for a wake-up."""
 
 
-Work = Callable[[Flight], Awaitable[Landed | Again]]
+Work = Callable[[Flight], Awaitable[Verdict]]
+DeadLettering = Callable[[Flight, GiveUp], Awaitable[Landed | Again]]
+
+GIVING_UP_AT_ONCE: Final = 8
+"""Users whose dead letters are looked up and stored at the same time, beside the slots of syncs."""
 
 
 class Waits(Struct, frozen=True):
@@ -54,6 +59,8 @@ class Waits(Struct, frozen=True):
     """In flight, between their first read and their write."""
     writing: int
     """In flight, for the answer to their write."""
+    giving_up: int
+    """For their dead letter to be stored."""
 
 
 class UserQueues:
@@ -80,6 +87,9 @@ class UserQueues:
         self._wrote = wrote
         self._queues: dict[str, UserQueue] = {}
         self._flights: dict[str, Flight] = {}
+        self._given_up: dict[str, Flight] = {}
+        """Users whose dead letter is being stored, or waits for that in `_to_give_up`."""
+        self._to_give_up: deque[tuple[Flight, GiveUp]] = deque()
         self._ready: list[tuple[bool, float, int, UserQueue]] = []
         self._delayed: list[tuple[float, int, UserQueue]] = []
         self._claims = count(1)
@@ -98,7 +108,7 @@ class UserQueues:
     def oldest_arrival(self) -> float | None:
         """Return when the oldest event that is not done was read, on the clock; None without one."""
         waiting = (queue.waiting[0].arrived_at for queue in self._queues.values() if queue.waiting)
-        flying = (flight.events[0].arrived_at for flight in self._flights.values() if flight.events)
+        flying = (flight.events[0].arrived_at for flight in self._open() if flight.events)
         return min(chain(waiting, flying), default=None)
 
     def waits(self) -> Waits:
@@ -113,6 +123,7 @@ class UserQueues:
             starting=phases[Phase.WAITING],
             reading=phases[Phase.READING],
             writing=phases[Phase.WRITING],
+            giving_up=len(self._given_up),
         )
 
     def open(self) -> None:
@@ -132,18 +143,19 @@ class UserQueues:
         queue.waiting.append(event)
         self.pending += 1
         if len(queue.waiting) == 1:
-            if user_id not in self._flights:
+            if not self._is_open(user_id):
                 self._delay(queue, event.arrived_at + self._linger)
         elif queue.claim and not event.is_request and queue.waiting[-2].is_request:
             # An event joined a queue of requests: from now on it is served among the events.
             self._delay(queue, queue.due)
 
-    async def run(self, work: Work) -> None:
-        """Start syncs as slots, time and the admission allow, until cancelled."""
+    async def run(self, work: Work, give_up: DeadLettering) -> None:
+        """Start syncs as slots, time and the admission allow, and give up whom they cannot help, until cancelled."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
+                self._give_some_up(give_up, tasks)
                 next_look = self._start_flights(work, tasks)
                 timer = None if next_look is None else loop.call_later(next_look, self._wake.set)
                 try:
@@ -165,7 +177,7 @@ class UserQueues:
         self._accepting = False
         await self._recall({Phase.WAITING}, patience)
         await self._recall({Phase.WAITING, Phase.READING}, budget)
-        return not self._flights
+        return not any(flight.task is not None for flight in self._open())
 
     def drop(self) -> None:
         """Forget everything that waits: its partitions were revoked, and the next owner reads it again."""
@@ -173,16 +185,19 @@ class UserQueues:
         self._queues.clear()
         self._ready.clear()
         self._delayed.clear()
+        for flight, _ in self._to_give_up:
+            del self._given_up[flight.user_id]
+        self._to_give_up.clear()
         self.pending = 0
 
     async def _recall(self, cancelled: set[Phase], seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
-            for flight in self._flights.values():
+            for flight in self._open():
                 if flight.phase in cancelled and flight.task is not None and not flight.recalled:
                     flight.recalled = flight.task.cancel()
             await asyncio.sleep(0)
-            tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+            tasks = [flight.task for flight in self._open() if flight.task is not None]
             left = deadline - asyncio.get_running_loop().time()
             if not tasks or left <= 0:
                 return
@@ -216,8 +231,8 @@ class UserQueues:
             if claim != queue.claim:
                 heappop(self._ready)
                 continue
-            if queue.user_id in self._flights:
-                # Still flying for an older generation; its landing wakes the queue.
+            if self._is_open(queue.user_id):
+                # Still flying, or given up, for an older generation; its landing wakes the queue.
                 heappop(self._ready)
                 queue.claim = 0
                 continue
@@ -246,7 +261,7 @@ class UserQueues:
             for entry in self._ready
             if entry[2] == entry[3].claim
             and not (entry[3].attempts or entry[3].refusals)
-            and entry[3].user_id not in self._flights
+            and not self._is_open(entry[3].user_id)
         ]
         chosen = min(fresh, default=first)
         if chosen is not first:
@@ -258,16 +273,44 @@ class UserQueues:
     async def _fly(self, flight: Flight, work: Work) -> None:
         flight.verdict = await work(flight)
 
+    def _open(self) -> Iterable[Flight]:
+        return chain(self._flights.values(), self._given_up.values())
+
+    def _is_open(self, user_id: str) -> bool:
+        return user_id in self._flights or user_id in self._given_up
+
+    def _give_some_up(self, give_up: DeadLettering, tasks: asyncio.TaskGroup) -> None:
+        storing = len(self._given_up) - len(self._to_give_up)
+        while self._accepting and self._to_give_up and storing < GIVING_UP_AT_ONCE:
+            flight, end = self._to_give_up.popleft()
+            storing += 1
+            flight.task = tasks.create_task(self._store(flight, end, give_up))
+            flight.task.add_done_callback(partial(self._landed, flight, self._given_up))
+
+    async def _store(self, flight: Flight, end: GiveUp, give_up: DeadLettering) -> None:
+        flight.verdict = await give_up(flight, end)
+
     def _leave_the_line(self) -> None:
         self._in_line -= 1
         if self._held_back and not self._in_line:
             self.wake()
 
-    def _land(self, flight: Flight, _task: asyncio.Task[None]) -> None:
-        queue, user_id, verdict = flight.queue, flight.user_id, flight.verdict
+    def _land(self, flight: Flight, task: asyncio.Task[None]) -> None:
         if flight.phase is Phase.WAITING:
             self._leave_the_line()
-        del self._flights[user_id]
+        user_id, end = flight.user_id, flight.verdict
+        if isinstance(end, GiveUp) and self._queues.get(user_id) is flight.queue:
+            del self._flights[user_id]
+            flight.task, flight.verdict = None, Again(0)
+            self._given_up[user_id] = flight
+            self._to_give_up.append((flight, end))
+            self.wake()
+        else:
+            self._landed(flight, self._flights, task)
+
+    def _landed(self, flight: Flight, where: dict[str, Flight], _task: asyncio.Task[None]) -> None:
+        queue, user_id, verdict = flight.queue, flight.user_id, flight.verdict
+        del where[user_id]
         self.wake()
         if self._queues.get(user_id) is not queue:
             # Dropped meanwhile; a queue of the next generation may have waited for this landing.

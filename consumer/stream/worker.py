@@ -1,8 +1,8 @@
-"""One flight from its sync to its end: done, dead-lettered, or again later."""
+"""One flight from its sync to its end: done, given up, or again later."""
 
 import random
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -10,8 +10,8 @@ import structlog
 from consumer.clients.errors import ApiError, Rejected, Throttled
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
-from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter, Reason
-from consumer.stream.flight import Again, Flight, Landed, Trace, Waiting
+from consumer.stream.dead_letters import Reason
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Trace, Verdict
 from consumer.stream.ledger import Ledger
 from consumer.sync.breaker import Gatekeeper
 from consumer.sync.flight import LeaseLost, WriteAudit
@@ -50,23 +50,16 @@ class Worker:
         syncer: Syncer,
         gatekeeper: Gatekeeper,
         ledger: Ledger,
-        dead_letters: DeadLetters,
-        read_letter: Callable[[Waiting], Awaitable[Letter]],
         *,
         retry: RetryPolicy,
         metrics: Metrics,
         wall_clock: Callable[[], float],
         new_trace: Callable[[str], Trace | None] | None = None,
     ) -> None:
-        """Work with these; `read_letter` reads an event's record from the topic again.
-
-        `new_trace` gives the trace of a user's sync, where somebody traces.
-        """
+        """Work with these; `new_trace` gives the trace of a user's sync, where somebody traces."""
         self._syncer = syncer
         self._gatekeeper = gatekeeper
         self._ledger = ledger
-        self._dead_letters = dead_letters
-        self._read_letter = read_letter
         self._retry = retry
         self._metrics = metrics
         self._synced = {outcome: metrics.syncs.labels(outcome.sync_outcome) for outcome in Outcome}
@@ -74,7 +67,7 @@ class Worker:
         self._new_trace = new_trace
         self._open_users: set[str] = set()
 
-    async def __call__(self, flight: Flight) -> Landed | Again:
+    async def __call__(self, flight: Flight) -> Verdict:
         """Sync the flight's user."""
         if flight.user_id in self._open_users:
             self._metrics.order_violations.inc()
@@ -91,19 +84,19 @@ class Worker:
             if flight.trace is not None:
                 flight.trace.end()
 
-    async def _sync(self, flight: Flight) -> Landed | Again:
+    async def _sync(self, flight: Flight) -> Verdict:
         before = {api: breaker.successes for api, breaker in self._gatekeeper.breakers.items()}
         try:
             outcome = await self._syncer.sync(flight.user_id, flight)
         except Rejected as error:
-            return await self._refused(flight, error)
+            return self._refused(flight, error)
         except ApiError as error:
             self._metrics.syncs.labels("failed").inc()
             counts = await self._gatekeeper.breakers[error.api].is_fault_of_user(error, before[error.api])
-            return await self._failed(flight, error, counts=counts)
+            return self._failed(flight, error, counts=counts)
         except UnreadableState as error:
             self._metrics.syncs.labels("failed").inc()
-            return await self._failed(flight, error, counts=True)
+            return self._failed(flight, error, counts=True)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must hold back this user only (P5)
@@ -113,7 +106,7 @@ class Worker:
             _log.error(
                 "sync.fault", user_id=flight.user_id, kind=type(error).__name__, at=f"{place.name}:{place.lineno}"
             )
-            return await self._failed(flight, Fault(type(error).__name__), counts=True)
+            return self._failed(flight, Fault(type(error).__name__), counts=True)
         self._succeeded(flight, outcome)
         return Landed()
 
@@ -128,9 +121,9 @@ class Worker:
         _take_events(flight)
         if flight.trace is not None:
             flight.trace.succeeded(outcome.value)
-        self._book(flight, outcome.event_outcome)
+        self._ledger.answered(flight.generation, flight.events, outcome.event_outcome)
 
-    async def _refused(self, flight: Flight, error: Rejected) -> Landed | Again:
+    def _refused(self, flight: Flight, error: Rejected) -> Verdict:
         """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
         if flight.trace is not None:
             flight.trace.failed(error)
@@ -141,39 +134,26 @@ class Worker:
             return Again(0)
         if not self._gatekeeper.rejections.rejected(flight.user_id, error):
             return self._later(flight.queue.refusals)
-        return await self._give_up(flight, "rejected", error, flight.queue.refusals)
+        return _give_up(flight, "rejected", error, flight.queue.refusals)
 
-    async def _failed(self, flight: Flight, error: Exception, *, counts: bool) -> Landed | Again:
+    def _failed(self, flight: Flight, error: Exception, *, counts: bool) -> Verdict:
         if flight.trace is not None:
             flight.trace.failed(error)
         queue = flight.queue
         queue.attempts += counts
         _log.info("sync.failed", user_id=flight.user_id, error=str(error), attempt=queue.attempts, counts=counts)
         if queue.attempts >= self._retry.max_attempts:
-            return await self._give_up(flight, "exhausted", error, queue.attempts)
+            return _give_up(flight, "exhausted", error, queue.attempts)
         return self._later(0 if isinstance(error, Throttled) else queue.attempts)
 
     def _later(self, attempts: int) -> Again:
         self._metrics.retries.inc()
         return Again(self._retry.delay(attempts))
 
-    async def _give_up(self, flight: Flight, reason: Reason, error: Exception, attempts: int) -> Landed | Again:
-        """Dead-letter the newest event; the others were answered by the same failing sync."""
-        _take_events(flight)
-        try:
-            letter = await self._read_letter(flight.events[-1])
-            with flight.writing():
-                await self._dead_letters.store(letter, reason, f"{type(error).__name__}: {error}", attempts)
-        except DeadLetterError:
-            return self._later(attempts)
-        self._book(flight, "dead_lettered")
-        return Landed()
 
-    def _book(self, flight: Flight, outcome: str) -> None:
-        *others, newest = flight.events
-        for event in others:
-            self._ledger.done(flight.generation, event, "coalesced")
-        self._ledger.done(flight.generation, newest, outcome)
+def _give_up(flight: Flight, reason: Reason, error: Exception, attempts: int) -> GiveUp:
+    _take_events(flight)
+    return GiveUp(reason, f"{type(error).__name__}: {error}", attempts)
 
 
 def _take_events(flight: Flight) -> None:

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from consumer.stream.flight import Again, Flight, Landed, Waiting
-from consumer.stream.user_queues import UserQueues
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Verdict, Waiting
+from consumer.stream.user_queues import GIVING_UP_AT_ONCE, UserQueues
 from consumer.sync.flight import LeaseLost
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 LINGER = 2.0
+REFUSED = GiveUp("rejected", "HTTP 400", 2)
 
 
 def now() -> float:
@@ -50,7 +51,10 @@ class Bench:
             self.lease, self.admission, concurrency=concurrency, linger=LINGER, coalesce=coalesce, clock=now
         )
         self.flown: list[tuple[float, str, list[int]]] = []
-        self.verdicts: list[Landed | Again] = []
+        self.verdicts: list[Verdict] = []
+        self.given_up: list[tuple[float, str, list[int]]] = []
+        self.store: Callable[[Flight], Awaitable[None]] | None = None
+        self.letters: list[Landed | Again] = []
         self.sync: Callable[[Flight], Awaitable[None]] | None = None
         self._offsets = iter(range(10_000))
 
@@ -59,19 +63,25 @@ class Bench:
         self.queues.put(user, Waiting(0, offset, "contract.1#update", 0.0, now(), is_request))
         return offset
 
-    async def work(self, flight: Flight) -> Landed | Again:
+    async def work(self, flight: Flight) -> Verdict:
         flight.reading()
         self.flown.append((now(), flight.user_id, [event.offset for event in flight.events]))
         if self.sync:
             await self.sync(flight)
         return self.verdicts.pop(0) if self.verdicts else Landed()
 
+    async def give_up(self, flight: Flight, _: GiveUp) -> Landed | Again:
+        self.given_up.append((now(), flight.user_id, [event.offset for event in flight.events]))
+        if self.store:
+            await self.store(flight)
+        return self.letters.pop(0) if self.letters else Landed()
+
     def flights_of(self, user: str) -> list[list[int]]:
         return [offsets for _, name, offsets in self.flown if name == user]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.queues.run(self.work))
+        task = asyncio.create_task(self.queues.run(self.work, self.give_up))
         self.queues.open()
         try:
             yield
@@ -140,12 +150,12 @@ async def test_an_event_waits_in_no_line_for_permits_behind_more_than_one_reques
     bench = Bench(concurrency=8)
     permits = asyncio.Semaphore(0)  # in the order of the line, as at the quota's gate
 
-    async def one_permit_each(flight: Flight) -> Landed | Again:
+    async def one_permit_each(flight: Flight) -> Verdict:
         async with permits:
             return await bench.work(flight)
 
     queues = bench.queues
-    task = asyncio.create_task(queues.run(one_permit_each))
+    task = asyncio.create_task(queues.run(one_permit_each, bench.give_up))
     queues.open()
     for number in range(6):
         bench.put(f"asked-{number}", is_request=True)
@@ -181,13 +191,13 @@ async def test_a_request_that_fails_in_the_line_for_permits_holds_back_no_other(
 
     failed: list[str] = []
 
-    async def fails_at_first(flight: Flight) -> Landed | Again:
+    async def fails_at_first(flight: Flight) -> Verdict:
         if failed:
             return await bench.work(flight)
         failed.append(flight.user_id)
         return Again(100)
 
-    task = asyncio.create_task(bench.queues.run(fails_at_first))
+    task = asyncio.create_task(bench.queues.run(fails_at_first, bench.give_up))
     bench.queues.open()
     for number in range(3):
         bench.put(f"asked-{number}", is_request=True)
@@ -526,7 +536,7 @@ async def test_a_fault_of_the_work_ends_the_run() -> None:
     bench.queues.open()
 
     with pytest.raises(ExceptionGroup) as failure:
-        await bench.queues.run(bench.work)
+        await bench.queues.run(bench.work, bench.give_up)
 
     assert failure.group_contains(ZeroDivisionError)
 
@@ -545,3 +555,123 @@ async def test_the_oldest_arrival_counts_what_flies() -> None:
         assert bench.queues.oldest_arrival() == 1
         await asyncio.sleep(20)
         assert bench.queues.oldest_arrival() is None
+
+
+@in_virtual_time
+async def test_k12_a_dead_letter_that_takes_long_to_store_holds_no_slot() -> None:
+    bench = Bench(concurrency=1)
+    bench.verdicts = [REFUSED]
+    bench.store = lambda _: asyncio.sleep(50)
+    async with bench.running():
+        bench.put("refused")
+        await asyncio.sleep(0.1)
+        bench.put("other")
+        await asyncio.sleep(10)
+        assert bench.queues.waits().giving_up == 1
+        assert bench.queues.in_flight == 0
+        assert bench.queues.pending == 1
+        assert bench.queues.oldest_arrival() == 0
+        await asyncio.sleep(50)
+
+    assert [(at, user) for at, user, _ in bench.flown] == [(2.0, "refused"), (2.1, "other")]
+    assert bench.given_up == [(2.0, "refused", [0])]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_k12_only_so_many_dead_letters_are_stored_at_once() -> None:
+    bench = Bench()
+    users = [f"user-{number}" for number in range(3 * GIVING_UP_AT_ONCE)]
+    bench.verdicts = [REFUSED] * len(users)
+    bench.store = lambda _: asyncio.sleep(10)
+    async with bench.running():
+        for user in users:
+            bench.put(user)
+        await asyncio.sleep(100)
+
+    assert [at for at, _, _ in bench.given_up] == [at for at in (2.0, 12.0, 22.0) for _ in range(GIVING_UP_AT_ONCE)]
+    assert [user for _, user, _ in bench.given_up] == users
+
+
+@in_virtual_time
+async def test_events_of_a_user_whose_dead_letter_is_being_stored_wait_for_it() -> None:
+    bench = Bench()
+    bench.verdicts = [REFUSED]
+    bench.store = lambda _: asyncio.sleep(10)
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        bench.put("a")
+        assert bench.queues.pending == 2
+        await asyncio.sleep(50)
+
+    assert bench.flown == [(2.0, "a", [0]), (12.0, "a", [1])]
+
+
+@in_virtual_time
+async def test_a_user_whose_dead_letter_was_not_stored_is_synced_again_later_with_all_its_events() -> None:
+    bench = Bench()
+    bench.verdicts = [REFUSED]
+    bench.letters = [Again(30)]
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        bench.put("a")
+        await asyncio.sleep(50)
+
+    assert bench.flown == [(2.0, "a", [0]), (32.0, "a", [0, 1])]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_settling_awaits_a_dead_letter_that_is_being_stored_and_begins_no_other() -> None:
+    async def look_up_or_store(flight: Flight) -> None:
+        if flight.user_id == "looked up":
+            await asyncio.sleep(1000)
+        with flight.writing():
+            await asyncio.sleep(4)
+
+    bench = Bench()
+    bench.store = look_up_or_store
+    users = ["looked up", *(f"user-{number}" for number in range(GIVING_UP_AT_ONCE))]
+    bench.verdicts = [REFUSED] * len(users)
+    async with bench.running():
+        for user in users:
+            bench.put(user)
+        await asyncio.sleep(3)
+        assert await bench.queues.settle(5)
+        assert now() == pytest.approx(6, abs=0.1)
+        assert bench.queues.pending == 2
+        bench.queues.drop()
+        bench.lease.generation += 1
+        bench.queues.open()
+        bench.put("looked up")
+        await asyncio.sleep(60)
+
+    assert [user for _, user, _ in bench.given_up] == users[:GIVING_UP_AT_ONCE]
+    assert bench.flights_of("looked up") == [[0], [len(users)]]
+    assert bench.queues.pending == 0
+
+
+@in_virtual_time
+async def test_a_dead_letter_of_an_old_generation_blocks_its_user_and_nobody_else() -> None:
+    async def store(flight: Flight) -> None:
+        with flight.writing():
+            await asyncio.sleep(20)
+
+    bench = Bench()
+    bench.verdicts = [REFUSED]
+    bench.store = store
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        assert not await bench.queues.settle(1)
+        bench.queues.drop()
+        bench.lease.generation += 1
+        bench.queues.open()
+        bench.put("a")
+        bench.put("b")
+        await asyncio.sleep(100)
+
+    assert [(at, user) for at, user, _ in bench.flown] == [(2.0, "a"), (6.0, "b"), (22.0, "a")]
+    assert bench.queues.pending == 0

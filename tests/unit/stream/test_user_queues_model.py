@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.stream.flight import Again, Flight, Landed, Phase, Waiting
-from consumer.stream.user_queues import UserQueues
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Phase, Verdict, Waiting
+from consumer.stream.user_queues import GIVING_UP_AT_ONCE, UserQueues
 from consumer.sync.flight import LeaseLost
 from tests.unit import virtual_time
 
@@ -29,16 +29,25 @@ class Behaviour(NamedTuple):
     reads: float = 0.5
     writes: float | None = None
     reads_again: float = 0.0
-    verdict: Landed | Again = Landed()
+    verdict: Verdict = Landed()
 
 
+class Letter(NamedTuple):
+    """How a user is given up: its record is looked up, and its dead letter stored, or not."""
+
+    looked_up: float
+    stored: float
+    verdict: Landed | Again
+
+
+letters = st.builds(Letter, times, times, st.just(Landed()) | times.map(Again))
 behaviours = st.builds(
     Behaviour,
     waits=times,
     reads=times,
     writes=st.none() | times | st.just(9.0),
     reads_again=times,
-    verdict=st.just(Landed()) | times.map(Again),
+    verdict=st.just(Landed()) | times.map(Again) | st.just(GiveUp("exhausted", "", 1)),
 )
 
 
@@ -75,12 +84,15 @@ steps = (
 class Model:
     """Runs a script, plays the lease, the admission and the work, and knows what must hold."""
 
-    def __init__(self, concurrency: int, flights: list[Behaviour], *, coalesce: bool) -> None:
+    def __init__(self, concurrency: int, flights: list[Behaviour], given_up: list[Letter], *, coalesce: bool) -> None:
         self.generation = 1
         self.queues = UserQueues(self, self, concurrency=concurrency, linger=LINGER, coalesce=coalesce, clock=self.now)
         self.concurrency = concurrency
         self.coalesce = coalesce
         self.behaviours = iter(flights)
+        self.letters = iter(given_up)
+        self.given_up: dict[str, Flight] = {}
+        self.storing = 0
         self.admitting = True
         self.toggled_at = 0.0
         self.unhindered = concurrency >= 4
@@ -129,6 +141,7 @@ class Model:
 
     def check_start(self, user: str) -> None:
         assert user not in self.open, "two flights of one user"
+        assert user not in self.given_up, "a flight beside a dead letter of its user"
         assert len(self.open) < self.concurrency
         assert self.admitting or self.toggled_at == self.now()
         assert self.now() >= self.ready_at(user) - EPSILON
@@ -140,7 +153,8 @@ class Model:
         if self.unhindered:
             assert self.now() == pytest.approx(max(self.ready_at(user), held_until))
         for other in self.waiting:
-            if self.waiting[other] and other not in self.open and self.ready_at(other) < self.now() - EPSILON:
+            busy = other in self.open or other in self.given_up
+            if self.waiting[other] and not busy and self.ready_at(other) < self.now() - EPSILON:
                 assert self.rank(user) <= self.rank(other), "somebody else was first"
 
     async def check_count(self) -> None:
@@ -150,11 +164,11 @@ class Model:
 
     # The work.
 
-    async def work(self, flight: Flight) -> Landed | Again:
+    async def work(self, flight: Flight) -> Verdict:
         user, generation = flight.user_id, flight.generation
         self.check_start(user)
         self.open[user] = flight
-        verdict: Landed | Again = Again(0)
+        verdict: Verdict = Again(0)
         try:
             verdict = await self.play(flight, next(self.behaviours, Behaviour()))
         except LeaseLost:
@@ -168,7 +182,7 @@ class Model:
                 self.book(flight, verdict)
         return verdict
 
-    async def play(self, flight: Flight, behaviour: Behaviour) -> Landed | Again:
+    async def play(self, flight: Flight, behaviour: Behaviour) -> Verdict:
         await asyncio.sleep(behaviour.waits)
         expected = self.waiting[flight.user_id] if self.coalesce else self.waiting[flight.user_id][:1]
         if flight.generation == self.generation:
@@ -185,8 +199,35 @@ class Model:
             await asyncio.sleep(behaviour.reads_again)
         return behaviour.verdict
 
-    def book(self, flight: Flight, verdict: Landed | Again) -> None:
+    async def give_up(self, flight: Flight, _: GiveUp) -> Landed | Again:
+        letter = next(self.letters, Letter(0, 0, Landed()))
+        assert self.given_up[flight.user_id] is flight
+        self.storing += 1
+        assert self.storing <= GIVING_UP_AT_ONCE
+        verdict: Landed | Again = Again(0)
+        try:
+            await asyncio.sleep(letter.looked_up)
+            with flight.writing():
+                try:
+                    await asyncio.sleep(letter.stored)
+                except asyncio.CancelledError:
+                    pytest.fail("storing was cancelled")
+            verdict = letter.verdict
+        except LeaseLost:
+            verdict = Again(0.5)
+        finally:
+            self.storing -= 1
+            del self.given_up[flight.user_id]
+            self.landed_at[flight.user_id] = self.now()
+            if flight.generation == self.generation:
+                self.book(flight, verdict)
+        return verdict
+
+    def book(self, flight: Flight, verdict: Verdict) -> None:
         user = flight.user_id
+        if isinstance(verdict, GiveUp):
+            self.given_up[user] = flight
+            return
         if isinstance(verdict, Again):
             self.backs_off_until[user] = self.now() + verdict.delay
             return
@@ -197,7 +238,7 @@ class Model:
     # The script.
 
     async def run(self, script: list[Put | Pass | Toggle | Rebalance]) -> None:
-        task = asyncio.create_task(self.queues.run(self.work))
+        task = asyncio.create_task(self.queues.run(self.work, self.give_up))
         self.queues.open()
         for step in script:
             if task.done():
@@ -207,7 +248,7 @@ class Model:
         if not self.admitting:
             await self.take(Toggle())
         async with asyncio.timeout(100_000):
-            while not task.done() and (self.queues.pending or self.open):  # noqa: ASYNC110 - time is virtual
+            while not task.done() and (self.queues.pending or self.open or self.given_up):  # noqa: ASYNC110 - time is virtual
                 await asyncio.sleep(1)
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -238,7 +279,7 @@ class Model:
     async def rebalance(self, step: Rebalance) -> None:
         began = self.now()
         ended = await self.queues.settle(step.budget, patience=step.patience)
-        assert not self.open if ended else self.now() >= began + step.budget - EPSILON
+        assert not (self.open or self.storing) if ended else self.now() >= began + step.budget - EPSILON
         assert self.now() <= began + step.budget + step.patience + EPSILON
         assert all(flight.phase is Phase.WRITING or flight.recalled for flight in self.open.values())
         self.queues.drop()
@@ -246,6 +287,7 @@ class Model:
         for events in self.waiting.values():
             self.dropped.update(event.offset for event in events)
         self.waiting.clear()
+        self.given_up = {user: flight for user, flight in self.given_up.items() if flight.task is not None}
         self.backs_off_until.clear()
         await asyncio.sleep(step.away)
         self.opened_at = self.now()
@@ -257,9 +299,14 @@ class Model:
     concurrency=st.sampled_from([1, 2, 64]),
     coalesce=st.booleans(),
     flights=st.lists(behaviours, min_size=8, max_size=20),
+    given_up=st.lists(letters, min_size=4, max_size=8),
     script=steps,
 )
 def test_every_event_is_answered_once_in_order_by_one_flight_at_a_time(
-    concurrency: int, coalesce: bool, flights: list[Behaviour], script: list[Put | Pass | Toggle | Rebalance]
+    concurrency: int,
+    coalesce: bool,
+    flights: list[Behaviour],
+    given_up: list[Letter],
+    script: list[Put | Pass | Toggle | Rebalance],
 ) -> None:
-    virtual_time.run(Model(concurrency, flights, coalesce=coalesce).run(script))
+    virtual_time.run(Model(concurrency, flights, given_up, coalesce=coalesce).run(script))

@@ -1,3 +1,4 @@
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from consumer.clients.errors import Api, Rejected, Throttled, Unavailable
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
-from consumer.stream.flight import Again, Flight, Landed, UserQueue, Waiting
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, UserQueue, Waiting
+from consumer.stream.giving_up import GivingUp
 from consumer.stream.ledger import Ledger
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync import flight as protocol
@@ -37,17 +39,18 @@ class Bench:
         self.reads = True
         self.meanwhile: Callable[[protocol.Flight], object] = lambda _: None
         self.letters: list[tuple[int, Reason, str, int]] = []
-        self.letters_fail = False
+        self.letters_fail: BaseException | None = None
+        self.reading_fails: Exception | None = None
         self.probe_fails: dict[Api, Exception] = {}
         self.streak = RejectionStreak(lambda: 0.0, lambda: None)
         self.gatekeeper = Gatekeeper(self.breaker("sesamy"), self.breaker("mailmojo"), self.streak)
+        retry = RetryPolicy(max_attempts=MAX_ATTEMPTS, base=1, cap=60, rng=random.Random(7))
+        self.give_up = GivingUp(self.ledger, self, self.read_letter, retry)
         self.worker = Worker(
             self,  # type: ignore[arg-type] # it plays the syncer
             self.gatekeeper,
             self.ledger,
-            self,
-            self.read_letter,
-            retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, base=1, cap=60, rng=random.Random(7)),
+            retry=retry,
             metrics=self.metrics,
             wall_clock=lambda: 1000.0,
         )
@@ -74,6 +77,8 @@ class Bench:
         self.ends.append(end)
         flight = Flight(self.queue, self, coalesce=True, wrote=lambda _flight, _audit: None)
         verdict = await self.worker(flight)
+        if isinstance(verdict, GiveUp):
+            verdict = await self.give_up(flight, verdict)
         if isinstance(verdict, Again):
             self.queue.waiting[:0] = flight.events
         return verdict
@@ -103,11 +108,13 @@ class Bench:
         return self.fresh and generation == self.generation
 
     async def read_letter(self, event: Waiting) -> Letter:
+        if self.reading_fails is not None:
+            raise self.reading_fails
         return Letter(topic="t", partition=event.partition, offset=event.offset, key=b"k", value=b"v")
 
     async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
-        if self.letters_fail:
-            raise DeadLetterError("down")
+        if self.letters_fail is not None:
+            raise self.letters_fail
         self.letters.append((letter.offset, reason, error, attempts))
 
 
@@ -228,18 +235,25 @@ async def test_being_throttled_exhausts_nobody() -> None:
     assert not bench.letters
 
 
+@pytest.mark.parametrize(
+    "failure_to_store",
+    [DeadLetterError("down"), AssertionError(), ValueError(), OSError(), asyncio.CancelledError()],
+    ids=repr,
+)
 @pytest.mark.parametrize("refusal", [True, False])
 @in_virtual_time
-async def test_while_the_dead_letter_topic_fails_the_offset_stays(refusal: bool) -> None:
+async def test_while_storing_fails_for_whatever_reason_the_offset_stays(
+    refusal: bool, failure_to_store: BaseException
+) -> None:
     bench = Bench()
-    bench.letters_fail = True
+    bench.letters_fail = failure_to_store
     failure = REFUSED if refusal else DOWN
 
     verdicts = await bench.fly(*[failure] * (MAX_ATTEMPTS + 2))
 
     assert all(is_again(verdict, 60) for verdict in verdicts)
     assert bench.committable == 0
-    bench.letters_fail = False
+    bench.letters_fail = None
     assert await bench.fly(failure) == [Landed()]
     assert len(bench.letters) == 1
     assert bench.committable == 100
@@ -248,7 +262,7 @@ async def test_while_the_dead_letter_topic_fails_the_offset_stays(refusal: bool)
 @in_virtual_time
 async def test_a_user_who_recovers_while_the_dead_letter_topic_fails_is_synced() -> None:
     bench = Bench()
-    bench.letters_fail = True
+    bench.letters_fail = DeadLetterError("down")
 
     *_, end = await bench.fly(*[DOWN] * MAX_ATTEMPTS, Outcome.UPDATED)
 
@@ -274,6 +288,18 @@ async def test_without_a_lease_no_dead_letter_is_stored() -> None:
     bench.fresh = False
 
     assert is_again(await bench.fly_once(REFUSED), 1)
+    assert bench.letters == []
+    assert bench.committable == 0
+
+
+@in_virtual_time
+async def test_a_letter_whose_record_cannot_be_read_is_not_stored() -> None:
+    bench = Bench()
+    bench.reading_fails = AssertionError("in the Kafka client")
+
+    verdicts = await bench.fly(REFUSED, REFUSED)
+
+    assert is_again(verdicts[1], 60)
     assert bench.letters == []
     assert bench.committable == 0
 
