@@ -113,6 +113,7 @@ class Committer:
         plan = self._ledger.commit_plan(self._positions)
         started_at = self._membership.now()
         self._sent_at = asyncio.get_running_loop().time()
+        self._ledger.sending(plan)
         try:
             async with asyncio.timeout(timeout or self._timeout):
                 await self._consumer.commit(

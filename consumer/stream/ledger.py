@@ -124,8 +124,13 @@ class Ledger:
         """Return how many delivered records the oldest open one of the partition holds back."""
         return len(self._partitions[partition])
 
+    def sending(self, plan: Mapping[int, tuple[int, str]]) -> None:
+        """Note that a plan of this generation is about to be sent to the broker, which may store it unheard."""
+        for partition, (offset, _) in plan.items():
+            self._partitions[partition].sending(offset)
+
     def committed(self, plan: Mapping[int, tuple[int, str]]) -> None:
         """Note that the broker stored a plan of this generation."""
         for partition, (offset, _) in plan.items():
-            self._partitions[partition].committed = offset
+            self._partitions[partition].answered(offset)
             self._metrics.committed_offset.labels(str(partition)).set(offset)

@@ -1,4 +1,13 @@
-"""Which offsets of a partition are done, and so how far a commit may go (promise P1)."""
+"""Which offsets of a partition are done, and so how far a commit may go (promise P1).
+
+Invariants, in whatever order records are delivered, completed, committed and assigned again:
+
+1. Every record below `committable` is done.
+2. The record at `committable` is not known to be done. (The metadata of a commit speaks of offsets above the commit
+   only, so one that stopped at a finished record would forget it.)
+3. A commit of `committable` with `done_above` records everything that is known to be done: what is below, or in it.
+4. A successor that starts at an offset which this process committed, or may have, knows all that its predecessor knew.
+"""
 
 from array import array
 from bisect import bisect_left
@@ -34,7 +43,18 @@ class PartitionOffsets:
         """Where the oldest open record stands in both."""
         self._known = {offset for offset in done if offset >= position}
         """Done by an earlier owner and not delivered yet."""
-        self._done_below = done_below
+        self._done_below = max(done_below, position)
+        self._unanswered: set[int] = set()
+        """Offsets of commits that were sent: the broker may hold any of them, whatever became of its answers."""
+
+    def sending(self, offset: int) -> None:
+        """Note that a commit of this offset is about to be sent."""
+        self._unanswered.add(offset)
+
+    def answered(self, offset: int) -> None:
+        """Note that the broker stored a commit of this offset; it replaces those sent before it."""
+        self.committed = offset
+        self._unanswered.clear()
 
     def deliver(self, offset: int) -> bool:
         """Take a record that was read, and return whether there is anything to do for it."""
@@ -60,16 +80,22 @@ class PartitionOffsets:
         """Return the offset up to which everything is done, not included.
 
         `position` is the consumer's own: with nothing open it passes markers and gaps that no record fills, which
-        the highest offset plus one would not, and the lag would never reach 0.
+        the highest offset plus one would not, and the lag would never reach 0. Records at and after it that are known
+        to be done are passed as well, though they were not delivered again.
         """
-        return self._delivered[self._first] if len(self) else max(position, self.committed)
+        if len(self):
+            return self._delivered[self._first]
+        offset = max(position, self.committed, self._done_below)
+        while offset in self._known:
+            offset += 1
+        return offset
 
     def successor(self, offset: int, done: Iterable[int]) -> "PartitionOffsets":
         """Return the books of the next generation, which starts at `offset` with a map of what is `done` above it.
 
         If nobody committed since we did, what we did is still done, also where our own commits failed.
         """
-        if offset != self.committed:
+        if offset != self.committed and offset not in self._unanswered:
             return PartitionOffsets(offset, done)
         return PartitionOffsets(offset, chain(done, self.done_above(offset)), self._all_done_below())
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -28,7 +29,7 @@ def test_with_nothing_open_the_position_passes_markers_and_gaps() -> None:
     books.complete(10)
 
     assert books.committable(17) == 17
-    assert books.committable(3) == 10  # a position that is behind takes no commit back
+    assert books.committable(3) == 11  # a position that is behind takes no commit back
 
 
 def test_what_the_map_says_is_done_is_not_done_again() -> None:
@@ -59,6 +60,46 @@ def test_a_commit_of_somebody_else_ends_what_was_remembered() -> None:
     books.complete(1)
 
     assert books.successor(1, []).deliver(1)
+
+
+def test_k10_a_poll_that_ends_just_before_a_record_known_as_done_commits_past_it() -> None:
+    books = PartitionOffsets(5, done=[6, 7, 9])
+    books.deliver(5)
+    books.complete(5)
+
+    offset = books.committable(6)
+    assert (offset, set(books.done_above(offset))) == (8, {9})
+    assert [books.deliver(place) for place in (6, 7, 8)] == [False, False, True]
+
+
+def test_k10_a_partition_of_which_nothing_was_read_again_commits_what_was_done_before() -> None:
+    books = PartitionOffsets(0)
+    for offset in range(4):
+        books.deliver(offset)
+    for offset in (0, 1, 3):
+        books.complete(offset)
+
+    successor = books.successor(0, [])
+
+    offset = successor.committable(0)
+    assert (offset, set(successor.done_above(offset))) == (2, {3})
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_k10_a_commit_of_ours_whose_answer_was_lost_is_not_one_of_somebody_else(answered: bool) -> None:
+    books = PartitionOffsets(0)
+    for offset in range(4):
+        books.deliver(offset)
+    books.complete(0)
+    books.sending(1)
+    if answered:
+        books.answered(1)
+    books.complete(1)
+    books.complete(3)
+
+    successor = books.successor(1, [])
+
+    assert [successor.deliver(offset) for offset in (1, 2, 3)] == [False, True, False]
 
 
 def test_what_is_completed_twice_or_read_twice_counts_once() -> None:
@@ -119,6 +160,8 @@ class Books(RuleBasedStateMachine):
     def begin(self, books: PartitionOffsets) -> None:
         self.books = books
         self.open: list[int] = []
+        self.sent = {self.stored[0]}
+        """The offsets that this process committed, heard the broker's answer or not."""
         self.position = self.stored[0]
 
     @property
@@ -152,15 +195,17 @@ class Books(RuleBasedStateMachine):
     def commit(self, lost: str) -> None:
         offset = self.books.committable(self.position)
         plan = (offset, offset_map.encode(offset, self.books.done_above(offset)))
+        self.books.sending(offset)
+        self.sent.add(offset)
         if lost != "request":
             self.stored = plan
         if not lost:
-            self.books.committed = offset
+            self.books.answered(offset)
 
     @rule()
     def reassign(self) -> None:
         offset, metadata = self.stored
-        ours = self.done if offset == self.books.committed else set()
+        ours = self.done if offset in self.sent else set()
         self.begin(self.books.successor(offset, offset_map.decode(metadata, offset)))
         self.done = ours | self.recorded(offset, metadata)
 
@@ -193,7 +238,15 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def a_commit_never_waits_for_what_is_done(self) -> None:
-        assert self.books.committable(self.position) == min(self.open, default=self.position)
+        offset = self.books.committable(self.position)
+        assert offset >= min(self.open, default=self.position)
+        assert offset not in self.done
+
+    @invariant()
+    def a_commit_forgets_nothing_that_is_done(self) -> None:
+        offset = self.books.committable(self.position)
+        recorded = {done for done in self.log if done < offset} | set(self.books.done_above(offset))
+        assert {done for done in self.done if done >= self.books.committed} <= recorded
 
 
 TestBooks = Books.TestCase
