@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
+from consumer.clients.guard import RequestGuard
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.verdicts import detail
 from consumer.clients.wire import Answer, segment
@@ -17,9 +18,12 @@ class MailmojoClient:
         self._transport = transport
         self._list = f"/v1/lists/{segment(list_id)}/"
 
-    def turn(self, permits: int) -> Turn:
-        """Take so many permits of the quota in one turn, so that a GET and its write are one round trip apart."""
-        return self._transport.turn(permits)
+    def turn(self, permits: int, guard: RequestGuard | None = None) -> Turn:
+        """Take so many permits of the quota in one turn, so that a GET and its write are one round trip apart.
+
+        `guard` decides about each request.
+        """
+        return self._transport.turn(permits, guard)
 
     async def get_contact(self, turn: Turn, email: str) -> Contact | None:
         """Return the contact, or None when the account has none with this address (404, assumption)."""

@@ -77,6 +77,10 @@ class Permits:
         """
         return self._gate._spend(self)  # noqa: SLF001
 
+    def unspend(self) -> None:
+        """Return a permit that was spent to the quota: its request was not sent."""
+        self._gate._unspend()  # noqa: SLF001
+
     def ready(self) -> Coroutine[Any, Any, None]:
         """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now.
 
@@ -232,10 +236,18 @@ class QuotaGate:
             await self._pass(mine, self._spends if held else self._extras, waiter)
         except asyncio.CancelledError:
             if waiter.taken:
-                self._bucket.pour(-1)
-                self._held += 1
-            mine.held += held or waiter.taken
+                self._unspend()
+            else:
+                mine.held += held
             raise
+        if self.closed_for() > _EPSILON:  # since the permit was taken, a loop turn ago
+            self._unspend()
+            await self._spend(mine)
+
+    def _unspend(self) -> None:
+        """Not back to the turn: another call of it may already wait for one more than it holds."""
+        self._bucket.pour(-1)
+        self._serve()
 
     async def _ready(self, mine: Permits) -> None:
         missing = mine.held == 0

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct, ValidationError
 
 from consumer.clients.errors import ApiError, Unavailable
+from consumer.clients.guard import RequestGuard
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.wire import Answer, segment
 from consumer.mapping.state import UserState
@@ -39,12 +40,12 @@ class SesamyClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def turn(self) -> Turn:
+    def turn(self, guard: RequestGuard | None = None) -> Turn:
         """Take the permits that one user's reads need, in one turn. What is not used goes back to the quota.
 
-        Everything read in this turn was asked for after its beginning.
+        Everything read in this turn was asked for after its beginning. `guard` decides about each request.
         """
-        return self._transport.turn(_READS)
+        return self._transport.turn(_READS, guard)
 
     async def profile(self, turn: Turn, user_id: str) -> Profile | None:
         """Return the profile, or None when Sesamy does not know the user."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -9,6 +10,7 @@ from msgspec import Struct
 from yarl import URL
 
 from consumer.clients.errors import Api, Unauthorized
+from consumer.clients.guard import RequestGuard
 from consumer.clients.quota import Permits, QuotaGate
 from consumer.clients.verdicts import error_for, seconds_to_wait
 from consumer.clients.wire import Answer, Wire, exact_url, segment
@@ -36,8 +38,9 @@ class _Request(Struct, frozen=True):
 class Turn(Permits):
     """A turn at the quota, as a context: requests go out here and nowhere else. Unused permits go back at its end."""
 
-    def __init__(self, transport: "Transport", gate: QuotaGate, permits: int) -> None:
+    def __init__(self, transport: "Transport", gate: QuotaGate, permits: int, guard: RequestGuard | None) -> None:
         super().__init__(gate, permits)
+        self.guard = guard
         self._transport = transport
 
     def request(
@@ -57,6 +60,7 @@ class Turn(Permits):
 
         Raises:
             ApiError: every other answer, or none; see `errors.py`.
+            Exception: what the turn's guard raised instead of letting the request be sent.
         """
         query = "&".join([f"{name}={segment(str(value))}" for name, value in params.items()]) if params else ""
         request = _Request(method, path, query, operation, None if json is None else orjson.dumps(json))
@@ -84,9 +88,12 @@ class Transport:
         self._credentials = credentials
         self._wall_clock = wall_clock
 
-    def turn(self, permits: int) -> Turn:
-        """Return a context that begins with one's turn and so many permits of the quota."""
-        return Turn(self, self._gate, permits)
+    def turn(self, permits: int, guard: RequestGuard | None = None) -> Turn:
+        """Return a context that begins with one's turn and so many permits of the quota.
+
+        `guard` decides about each request of it at the moment of sending.
+        """
+        return Turn(self, self._gate, permits, guard)
 
     async def exchange(self, turn: Turn, request: _Request, accept: Collection[int]) -> Answer:
         """Do what `Turn.request` promises."""
@@ -96,9 +103,7 @@ class Transport:
             headers = self._headers(request, credentials)
             # The permit comes last: between it and the request nothing may wait, or requests would bunch up.
             await turn.spend()
-            answer = await self._wire.send(
-                request.method, url, operation=request.operation, headers=headers, body=request.body
-            )
+            answer = await self._send(turn, request, url, headers)
             if wait := seconds_to_wait(answer, self._wall_clock()):
                 self._gate.close(wait)
             if 200 <= answer.status < 300:
@@ -111,6 +116,21 @@ class Transport:
         if error := error_for(self._api, request.operation, answer, self._wall_clock()):
             raise error
         return answer
+
+    async def _send(self, turn: Turn, request: _Request, url: URL, headers: dict[str, str]) -> Answer:
+        """Ask the guard and send in one step: what it knows must not grow old in between (promise P2)."""
+        sending = partial(
+            self._wire.send, request.method, url, operation=request.operation, headers=headers, body=request.body
+        )
+        if turn.guard is None:
+            return await sending()
+        try:
+            guarded = turn.guard.sending(self._api, request.operation, writes=request.method != "GET")
+        except BaseException:
+            turn.unspend()
+            raise
+        with guarded:
+            return await sending()
 
     def _headers(self, request: _Request, credentials: str) -> dict[str, str]:
         if not (credentials.isascii() and credentials.isprintable()):

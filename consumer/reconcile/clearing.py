@@ -119,6 +119,8 @@ class Clearing:
             if self._dry_run:
                 self._count(Cleared(suspect, judged, plan))
             else:
+                # A gate that was closed meanwhile is waited for here: the write that follows cannot be interrupted.
+                await turn.ready()
                 await _to_its_end(self._write(turn, suspect, judged, plan))
 
     async def _write(self, turn: Turn, suspect: Suspect, judged: Standing, plan: Plan) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from consumer.clients.errors import Api
 from consumer.ops.tracing import Carried
 from consumer.stream.dead_letters import Reason
 from consumer.sync.flight import LeaseLost, WriteAudit
@@ -154,8 +156,12 @@ class Flight:
         if self.trace is not None:
             self.trace.begin(self.events)
 
+    def sending(self, _api: Api, _operation: str, /, *, writes: bool) -> AbstractContextManager[None]:
+        """Enclose a request: a write begins only with the lease, and is not cancelled."""
+        return self.writing() if writes else _READING
+
     def writing(self) -> "_Writing":
-        """Enclose a write phase, which nobody cancels."""
+        """Enclose a write phase, which nobody cancels. Raises `LeaseLost` when it must not begin."""
         if not self._lease.may_work(self.generation):
             raise LeaseLost
         return _Writing(self)
@@ -163,6 +169,10 @@ class Flight:
     def wrote(self, audit: WriteAudit) -> None:
         """Pass the audit of an accepted write on."""
         self._wrote(self, audit)
+
+
+_READING: AbstractContextManager[None] = nullcontext()
+"""A read changes no phase: it may be cancelled."""
 
 
 class _Writing:

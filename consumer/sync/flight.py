@@ -1,11 +1,13 @@
 """What a sync is told by whoever runs it: when its snapshot begins, and whether it may still write."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import asdict
+
+from consumer.clients.errors import Api
+from consumer.clients.guard import RequestGuard
 
 
 class LeaseLost(Exception):
@@ -28,21 +30,15 @@ class WriteAudit(Struct, frozen=True, kw_only=True):
         return asdict(self)
 
 
-class Flight(Protocol):
-    """One sync under way, as its runner sees it.
+class Flight(RequestGuard, Protocol):
+    """One sync under way, as its runner sees it. It guards each of the sync's requests (`sending`).
 
-    A sync waits, then reads, then writes. Until it writes it may be cancelled at any point.
+    A sync waits, then reads, then writes. It may be cancelled at any point, except while a write is under way.
+    `sending` raises `LeaseLost` for a write that must not be sent any more.
     """
 
     def reading(self) -> None:
         """Called right before the first read: events that arrived until now are answered by this sync (P3)."""
-
-    def writing(self) -> AbstractContextManager[None]:
-        """Enclose a request that changes something; it is not cancelled.
-
-        Raises:
-            LeaseLost: the request must not be sent.
-        """
 
     def wrote(self, audit: WriteAudit) -> None:
         """Called after each write that was accepted."""
@@ -57,10 +53,9 @@ class LoneFlight:
     def reading(self) -> None:
         """Begin; there are no events to count."""
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Enclose a write phase."""
-        yield
+    def sending(self, _api: Api, _operation: str, /, *, writes: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol's name
+        """Let everything be sent."""
+        return nullcontext()
 
     def wrote(self, audit: WriteAudit) -> None:
         """Keep the audit for whoever reports it."""

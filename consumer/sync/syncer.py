@@ -107,7 +107,7 @@ class Syncer:
         if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
-        async with self._sesamy.turn() as turn:
+        async with self._sesamy.turn(flight) as turn:
             flight.reading()
             if self._step is None:
                 state = await self._read_state(turn, user_id)
@@ -128,7 +128,7 @@ class Syncer:
 
     async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
         """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""
-        async with self._mailmojo.turn(_PAIR) as turn:
+        async with self._mailmojo.turn(_PAIR, flight) as turn:
             await turn.ready()
             if self._step is None:
                 plan = await self._plan(turn, wanted)
@@ -146,15 +146,13 @@ class Syncer:
             if self._dry_run:
                 _log.info("contact.would_be_written", user_id=user_id, **audit.as_fields())
                 return plan
-            # A gate that was closed meanwhile makes the write wait, and the lease is looked at after every wait.
-            await turn.ready()
-            with flight.writing():
-                if self._step is None:
+            # The turn asks the flight's lease after every wait, in the same step that sends the request.
+            if self._step is None:
+                echo = await self._write(turn, wanted, plan)
+            else:
+                with self._step("write"):
                     echo = await self._write(turn, wanted, plan)
-                else:
-                    with self._step("write"):
-                        echo = await self._write(turn, wanted, plan)
-                flight.wrote(audit)
+            flight.wrote(audit)
         if plan.conflict:
             self._metrics.contact_conflicts.inc()
             _log.warning("contact.conflict", user_id=user_id, reason="two users with one address; the last event wins")

@@ -336,7 +336,9 @@ actors = st.lists(
         {
             "start": st.floats(0, 20),
             "permits": st.integers(1, 6),
-            "spends": st.lists(st.floats(0, 3), max_size=8),
+            "spends": st.lists(
+                st.tuples(st.floats(0, 3), st.booleans()), max_size=8
+            ),  # after so long; not sent after all
             "cancel_after": st.none() | st.floats(0, 10),
         }
     ),
@@ -364,13 +366,16 @@ def test_no_window_holds_more_than_the_bound_and_no_permit_is_lost(
         async def act(actor: dict[str, Any]) -> None:
             await asyncio.sleep(actor["start"])
             async with gate.turn(actor["permits"]) as turn, asyncio.TaskGroup() as group:
-                for pause in actor["spends"]:
-                    group.create_task(spend_after(turn, pause))
+                for pause, refused in actor["spends"]:
+                    group.create_task(spend_after(turn, pause, refused=refused))
 
-        async def spend_after(turn: Permits, pause: float) -> None:
+        async def spend_after(turn: Permits, pause: float, *, refused: bool) -> None:
             await asyncio.sleep(pause)
             await turn.spend()
-            sent.append(now())
+            if refused:
+                turn.unspend()
+            else:
+                sent.append(now())
 
         async def cancel(task: asyncio.Task[None], after: float) -> None:
             await asyncio.sleep(after)
