@@ -73,6 +73,22 @@ def fetch() -> None:
         _STAMP.write_text(_wanted())
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 on which nothing listens."""
+    # Below the range that outgoing connections take, so that nobody sits on the port between a kill and a restart.
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
+
+
 class KafkaBroker(KafkaClient):
     """One broker on free loopback ports with its data in a temporary folder, for `with` or `start` … `stop`.
 
@@ -84,6 +100,7 @@ class KafkaBroker(KafkaClient):
         properties: Mapping[str, str] | None = None,
         *,
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, str] | None = None,
         scram: Sequence[str] = (),
     ) -> None:
         """Prepare a broker.
@@ -91,10 +108,11 @@ class KafkaBroker(KafkaClient):
         Args:
             properties: go over the defaults.
             listeners: by name the security protocol of each listener beside the usual plain one; see `address`.
+            advertised: by name the address that a listener tells its clients instead of its own, such as a relay's.
             scram: users that exist from the start, as `StorageTool format --add-scram` takes them.
         """
         names = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
-        controller_port, *ports = _free_ports(1 + len(names))
+        controller_port, *ports = free_ports(1 + len(names))
         self._addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
         self._scram = scram
         super().__init__(self.address("PLAINTEXT"))
@@ -103,12 +121,13 @@ class KafkaBroker(KafkaClient):
         self.log = self._folder / "broker.log"
         self._process: Child | None = None
         served = ",".join(f"{name}://{address}" for name, address in self._addresses.items())
+        told = ",".join(f"{name}://{address}" for name, address in {**self._addresses, **(advertised or {})}.items())
         protocols = {"CONTROLLER": "PLAINTEXT", **names}
         settings = {
             **_PROPERTIES,
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "listeners": f"{served},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": served,
+            "advertised.listeners": told,
             "listener.security.protocol.map": ",".join(f"{name}:{way}" for name, way in protocols.items()),
             "log.dirs": str(self._folder / "data"),
             **(properties or {}),
@@ -211,21 +230,6 @@ def _java_version() -> int | None:
 def _java_command(*options: str) -> list[str]:
     # C1 alone: a broker that lives for minutes starts sooner without the optimising compiler.
     return [_java(), "-XX:TieredStopAtLevel=1", *options, "-cp", f"{_JARS}/*"]
-
-
-def _free_ports(count: int) -> list[int]:
-    # Below the range that outgoing connections take, so that nobody sits on the port between a kill and a restart.
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
 
 
 def _tail(text: str) -> str:

@@ -28,7 +28,9 @@ class Result(Struct, frozen=True):
 Measure: TypeAlias = Callable[[argparse.Namespace, KafkaBroker, Path], Awaitable[Result]]
 
 
-def main(measure: Measure, parser: argparse.ArgumentParser) -> int:
+def main(
+    measure: Measure, parser: argparse.ArgumentParser, make_broker: Callable[[], KafkaBroker] = KafkaBroker
+) -> int:
     """Start a broker, measure, print, and return the exit code: 1 when something is not as promised."""
     args = parser.parse_args()
     if reason := kafka_broker.unavailable():
@@ -36,7 +38,7 @@ def main(measure: Measure, parser: argparse.ArgumentParser) -> int:
         return 2
     quiet()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    with KafkaBroker() as kafka:
+    with make_broker() as kafka:
         result = asyncio.run(_measured(measure, args, kafka, folder))
     width = max(map(len, result.figures))
     for name, figure in result.figures.items():

@@ -28,8 +28,8 @@ class Group:
         """Start processes with these settings and their output in numbered folders below `folder`."""
         self.broker_away = asyncio.Event()
         """Set once the broker was taken away: a process that starts meanwhile may say so and end."""
+        self.settings = settings
         self._folder = folder
-        self._settings = settings
         self._running: dict[str, ServiceProcess] = {}
         self._all: list[ServiceProcess] = []
         self.ended: list[Ended] = []
@@ -47,13 +47,13 @@ class Group:
         for name in names:
             if name not in self._running:
                 folder = self._folder / f"{len(self._all):03d}-{name}"
-                self._running[name] = ServiceProcess(folder, {**self._settings, "KAFKA_CLIENT_ID": name})
+                self._running[name] = ServiceProcess(folder, {**self.settings, "KAFKA_CLIENT_ID": name})
                 self._all.append(self._running[name])
 
     def command(self, *command: str, **settings: str) -> ServiceProcess:
         """Start another command of the program beside the instances, with their settings and these."""
         folder = self._folder / f"{len(self._all):03d}-{command[0]}"
-        process = ServiceProcess(folder, {**self._settings, **settings}, command)
+        process = ServiceProcess(folder, {**self.settings, **settings}, command)
         self._all.append(process)
         return process
 
