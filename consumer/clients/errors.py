@@ -5,7 +5,10 @@
      ├── Unauthorized   401 403                       these credentials
      ├── UnknownList    404 on the list               this setting
      ├── Throttled      429, 503 with Retry-After     nobody: wait
+     ├── LocalFault     no file descriptors, memory   this process or its machine
      └── Unavailable    408 425 5xx, sockets, bodies  nobody: try again
+          ├── Unreachable   DNS, connection, TLS      nothing was sent
+          └── TooLarge      over the size bound       ask for less at a time
 
 `retryable` says whether the same sync, begun again with a fresh read, may succeed by itself. Messages name the
 API, the operation and the status; they never hold a secret, an address or a whole body.
@@ -58,5 +61,17 @@ class Throttled(ApiError):
     """The API asks to wait; the quota gate is closed until then."""
 
 
+class LocalFault(ApiError):
+    """This process or its machine could not send the request: no file descriptor, no memory, no local port."""
+
+
 class Unavailable(ApiError):
     """No usable answer: a server error, a broken connection, a time-out or an unreadable body."""
+
+
+class Unreachable(Unavailable):
+    """There was no connection (DNS, refused, TLS, proxy, connect time-out), so nothing was sent."""
+
+
+class TooLarge(Unavailable):
+    """The response exceeds the bound on its size and was not read to its end."""

@@ -15,3 +15,6 @@ class RequestGuard(Protocol):
         Called when the request has its credentials and its permit; nothing is awaited between this call and sending.
         An exception prevents the request: it reaches the caller, and the permit goes back to the quota.
         """
+
+    def answered(self, api: Api, operation: str, body: bytes, /) -> None:
+        """Take note of a response that was as expected, in status and content."""

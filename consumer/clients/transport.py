@@ -66,6 +66,11 @@ class Turn(Permits):
         request = _Request(method, path, query, operation, None if json is None else orjson.dumps(json))
         return self._transport.exchange(self, request, accept)
 
+    def answered(self, operation: str, answer: Answer) -> None:
+        """Tell the guard that the answer's content was as expected, too. Called by whoever decoded it."""
+        if self.guard is not None:
+            self.guard.answered(self._transport.api, operation, answer.body)
+
 
 class Transport:
     """One API's requests."""
@@ -81,7 +86,7 @@ class Transport:
         wall_clock: Clock = time.time,
     ) -> None:
         """Send to `base_url`; `wall_clock` (unix seconds) is what dates in headers are compared with."""
-        self._api: Api = api
+        self.api: Api = api
         self._base_url = URL(base_url.rstrip("/"), encoded=True)
         self._wire = wire
         self._gate = gate
@@ -113,7 +118,7 @@ class Transport:
                 break
         if answer.status in accept:
             return answer
-        if error := error_for(self._api, request.operation, answer, self._wall_clock()):
+        if error := error_for(self.api, request.operation, answer, self._wall_clock()):
             raise error
         return answer
 
@@ -125,7 +130,7 @@ class Transport:
         if turn.guard is None:
             return await sending()
         try:
-            guarded = turn.guard.sending(self._api, request.operation, writes=request.method != "GET")
+            guarded = turn.guard.sending(self.api, request.operation, writes=request.method != "GET")
         except BaseException:
             turn.unspend()
             raise
@@ -134,7 +139,7 @@ class Transport:
 
     def _headers(self, request: _Request, credentials: str) -> dict[str, str]:
         if not (credentials.isascii() and credentials.isprintable()):
-            raise Unauthorized(self._api, request.operation, None, "the token holds what no header can carry")
+            raise Unauthorized(self.api, request.operation, None, "the token holds what no header can carry")
         if request.body is None:
             return {"Authorization": credentials}
         return {"Authorization": credentials, "Content-Type": "application/json"}

@@ -160,6 +160,9 @@ class Flight:
         """Enclose a request: a write begins only with the lease, and is not cancelled."""
         return self.writing() if writes else _READING
 
+    def answered(self, _api: Api, _operation: str, _body: bytes, /) -> None:
+        """Take note of a response that was as expected."""
+
     def writing(self) -> "_Writing":
         """Enclose a write phase, which nobody cancels. Raises `LeaseLost` when it must not begin."""
         if not self._lease.may_work(self.generation):

@@ -57,6 +57,9 @@ class LoneFlight:
         """Let everything be sent."""
         return nullcontext()
 
+    def answered(self, _api: Api, _operation: str, _body: bytes, /) -> None:
+        """Take no note: there are no other users to compare with."""
+
     def wrote(self, audit: WriteAudit) -> None:
         """Keep the audit for whoever reports it."""
         self.audits.append(audit)

@@ -29,6 +29,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, bool]] = []
+        self.answers: list[tuple[str, str, bytes]] = []
         self.open = 0
         self.refuses = False
 
@@ -37,6 +38,9 @@ class Guard:
         if self.refuses:
             raise Refusal
         return self._request()
+
+    def answered(self, api: Api, operation: str, body: bytes, /) -> None:
+        self.answers.append((api, operation, body))
 
     @contextmanager
     def _request(self) -> Iterator[None]:
@@ -60,6 +64,17 @@ async def test_each_request_of_a_turn_is_allowed_by_its_guard_which_encloses_it(
     assert guard.asked == [("mailmojo", "get_contact", False), ("mailmojo", "patch_contact", True)]
     assert seen == [1, 1]
     assert guard.open == 0
+
+
+async def test_whoever_decodes_an_answer_can_tell_the_guard_that_it_was_as_expected() -> None:
+    guard = Guard()
+    async with bench(lambda _: Reply(200, b"{}")) as it, it.transport.turn(2, guard) as turn:
+        answer = await turn.request("GET", "/x/", operation="get_contact")
+        assert guard.answers == []
+        turn.answered("get_contact", answer)
+    async with bench(lambda _: Reply(200, b"{}")) as it, it.transport.turn(1) as turn:
+        turn.answered("get_contact", answer)
+    assert guard.answers == [("mailmojo", "get_contact", b"{}")]
 
 
 async def test_a_read_that_is_sent_again_with_other_credentials_is_allowed_again() -> None:
