@@ -26,6 +26,9 @@ STANDARD_EVENT_TYPES: Final = (
 SYNC_REQUEST: Final = "sesamy-mailmojo#sync"
 """The type of our own records: `sync` and `backfill` ask the running service through the topic."""
 
+REPORT_HEADER: Final = "sesamy-mailmojo-report"
+"""The header of a sync request whose sender waits for the result."""
+
 Required = Annotated[str, Meta(min_length=1)]
 
 

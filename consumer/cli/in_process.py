@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer import kafka
-from consumer.cli.sync import Result
+from consumer.cli.sync import Result, outcome_of
 from consumer.clients.build import open_clients
 from consumer.clients.errors import ApiError
 from consumer.failure import Failure
@@ -40,7 +40,7 @@ async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: boo
             try:
                 results.append(await (_preview(syncer, user_id) if dry_run else _sync(syncer, user_id)))
             except (ApiError, UnreadableState) as error:
-                results.append(Result(user_id, "failed", mask_addresses(str(error))))
+                results.append(Result(user_id, "failed", detail=mask_addresses(str(error))))
         return results
 
 
@@ -57,7 +57,7 @@ async def _sync(syncer: Syncer, user_id: str) -> Result:
     outcome = await syncer.sync(user_id, flight)
     return Result(
         user_id,
-        outcome.value,
+        *outcome_of(outcome.value),
         fields=tuple(dict.fromkeys(name for audit in flight.audits for name in audit.fields)),
         tags_added=tuple(dict.fromkeys(tag for audit in flight.audits for tag in audit.tags_added)),
         tags_removed=tuple(dict.fromkeys(tag for audit in flight.audits for tag in audit.tags_removed)),
@@ -66,11 +66,10 @@ async def _sync(syncer: Syncer, user_id: str) -> Result:
 
 async def _preview(syncer: Syncer, user_id: str) -> Result:
     preview = await syncer.preview(user_id)
-    would = {"created": "would be created", "updated": "would be updated"}
-    status = would.get(preview.outcome.value, preview.outcome.value)
     if preview.plan is None:
-        return Result(user_id, status)
+        return Result(user_id, *outcome_of(preview.outcome.value))
     plan = preview.plan
+    status = "unchanged" if plan.action == "none" else f"would_be_{preview.outcome.value}"
     return Result(
         user_id, status, fields=plan.fields_changed, tags_added=plan.tags_added, tags_removed=plan.tags_removed
     )

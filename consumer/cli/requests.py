@@ -14,8 +14,9 @@ from msgspec import Struct
 from consumer import kafka
 from consumer.failure import Failure
 from consumer.settings import KafkaSettings, Settings
+from consumer.stream import sync_results
 from consumer.stream.offset_map import UnreadableMap, decode
-from schemas.events import SYNC_REQUEST
+from schemas.events import REPORT_HEADER, SYNC_REQUEST
 
 _LOOK_EVERY: Final = 0.5
 """Seconds between looks at the group's commits."""
@@ -52,24 +53,27 @@ def encode(settings: Settings, user_id: str) -> bytes:
     return orjson.dumps(value)
 
 
-async def put(settings: Settings, user_ids: Sequence[str]) -> list[Request]:
+async def put(settings: Settings, user_ids: Sequence[str], *, report: bool = False) -> list[Request]:
     """Store a request for each user and return where they are. The topic must exist.
+
+    With `report` the service is asked to tell the result of each, for `wait`.
 
     Raises:
         Failure: a request could not be stored.
     """
-    async with open_requester(settings) as request:
+    async with open_requester(settings, report=report) as request:
         return await request(user_ids)
 
 
 @asynccontextmanager
-async def open_requester(settings: Settings) -> AsyncIterator[Requester]:
-    """Open a function that does what `put` does, for whoever has many requests to put."""
+async def open_requester(settings: Settings, *, report: bool = False) -> AsyncIterator[Requester]:
+    """Open a function that does what `put` does, for callers with many requests."""
     producer = AIOKafkaProducer(**kafka.producer_arguments(settings.kafka))
+    headers = [(REPORT_HEADER, b"1")] if report else []
 
     async def request(user_ids: Sequence[str]) -> list[Request]:
         sent = [
-            await producer.send(settings.kafka.topic, encode(settings, user_id), key=user_id.encode())
+            await producer.send(settings.kafka.topic, encode(settings, user_id), key=user_id.encode(), headers=headers)
             for user_id in user_ids
         ]
         places = await asyncio.gather(*sent)
@@ -84,21 +88,30 @@ async def open_requester(settings: Settings) -> AsyncIterator[Requester]:
         await kafka.stop(producer)
 
 
-async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> set[Request]:  # noqa: ASYNC109 - its user's option
-    """Wait until the group has done the requests; return those that are not done after `timeout` seconds.
+async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> dict[Request, str | None]:  # noqa: ASYNC109 - its user's option
+    """Wait until the group has done the requests; return the result of each that is done after `timeout` seconds.
+
+    The result is None where the service did not tell it: it does not know such requests (an older version), or its
+    partition was taken over in between.
 
     Raises:
         Failure: Kafka cannot be reached.
     """
-    waiting = set(requests)
+    done: dict[Request, str | None] = {}
     end = asyncio.get_running_loop().time() + timeout
     async with kafka.admin(settings.kafka) as client:
         while True:
             commits = await kafka.group_offsets(client, settings.group_id, settings.kafka.topic)
-            waiting = {request for request in waiting if not _is_done(request, commits)}
-            if not waiting or asyncio.get_running_loop().time() >= end:
-                return waiting
+            for request in requests:
+                if request not in done and _is_done(request, commits):
+                    done[request] = _result(request, commits[request.partition])
+            if len(done) == len(requests) or asyncio.get_running_loop().time() >= end:
+                return done
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def _result(request: Request, commit: kafka.Committed) -> str | None:
+    return sync_results.read(commit.metadata, commit.offset).get(request.offset)
 
 
 def _is_done(request: Request, commits: Mapping[int, kafka.Committed]) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct, to_builtins
 
@@ -11,13 +12,29 @@ from consumer.cli.run import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, load
 
+_REASONS: Final = {
+    "guest": "guest",
+    "no_email": "no e-mail address",
+    "unknown_user": "unknown to Sesamy",
+    "vendor": "another vendor",
+    "type": "unknown event type",
+    "not_a_contact": "not a contact, and MAILMOJO_CREATE_CONTACTS is false",
+}
+"""Why a user is skipped: what follows `skipped_` in the outcome, and how people read it."""
 
-class Result(Struct, frozen=True, rename="camel", omit_defaults=True):
+_BAD: Final = frozenset({"dead_lettered", "failed", "waiting", "unknown"})
+
+
+class Result(Struct, frozen=True, omit_defaults=True):
     """What became of one user."""
 
     user_id: str
     status: str
-    """`requested`, `done`, `waiting`, `failed`, or with --direct and --dry-run the outcome of the sync."""
+    """`created`, `updated`, `unchanged`, `skipped`, `dead_lettered`; `failed` with --direct and --dry-run; `requested`
+    with --no-wait; `waiting` when it was not done in time; `unknown` when it is done and the service did not say how;
+    `would_be_created`, `would_be_updated` with --dry-run."""
+    reason: str = ""
+    """Of a skipped user, as in `skipped_no_email`: `no_email`; of a dead letter: its reason."""
     detail: str = ""
     fields: tuple[str, ...] = ()
     tags_added: tuple[str, ...] = ()
@@ -26,7 +43,10 @@ class Result(Struct, frozen=True, rename="camel", omit_defaults=True):
     @property
     def line(self) -> str:
         """The result for people to read."""
-        parts = [f"{self.user_id}: {self.status.replace('_', ' ')}"]
+        told = [self.user_id, self.status.replace("_", "-" if self.status == "dead_lettered" else " ")]
+        if self.reason:
+            told.append(_REASONS.get(self.reason, self.reason))
+        parts = [": ".join(told)]
         for name, values in (
             ("fields", self.fields),
             ("tags added", self.tags_added),
@@ -39,6 +59,11 @@ class Result(Struct, frozen=True, rename="camel", omit_defaults=True):
         return "; ".join(parts)
 
 
+def outcome_of(outcome: str) -> tuple[str, str]:
+    """Return the `status` and the `reason` of a result whose sync came to this outcome."""
+    return ("skipped", outcome.removeprefix("skipped_")) if outcome.startswith("skipped_") else (outcome, "")
+
+
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
@@ -48,9 +73,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="examples:\n"
         "  sesamy-mailmojo sync 'email|84cccf985de28a2a84824786'\n"
         "  sesamy-mailmojo sync --dry-run 'email|84cccf985de28a2a84824786'   # what would be written?\n\n"
-        "done means that the contact shows the user's state, or that there is none to show: a guest, nobody with an\n"
-        "address, unknown to Sesamy (--dry-run says which)\n"
-        "exits with 1 when a sync failed (its dead letter says why) or was not done in time",
+        "For each user the result is created, updated, unchanged, skipped (with the reason: guest, no e-mail address,\n"
+        "unknown to Sesamy, another vendor) or dead-lettered (with reason and error). It is unknown where the service\n"
+        "finished the request and did not say how: another version, or an instance that stopped at that moment.\n"
+        "Exits with 1 when a request was dead-lettered, was not done in time, or its result is unknown.",
     )
     parser.add_argument("user_ids", nargs="+", metavar="USER_ID", type=_user_id)
     how = parser.add_mutually_exclusive_group()
@@ -97,7 +123,7 @@ def _handle(args: argparse.Namespace) -> int:
             output.print_json(to_builtins(result))
         else:
             print(result.line)
-    return 1 if any(result.status in {"failed", "waiting"} for result in results) else 0
+    return 1 if any(result.status in _BAD for result in results) else 0
 
 
 async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: float | None) -> list[Result]:  # noqa: ASYNC109 - the option
@@ -118,16 +144,20 @@ async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: f
         stored = await requests.put(settings, user_ids)
         return [Result(request.user_id, "requested") for request in stored]
     async with requests.DeadLetterWatch(settings.kafka, partitions[letters]) as watch:
-        stored = await requests.put(settings, user_ids)
-        waiting = await requests.wait(settings, stored, timeout)
+        stored = await requests.put(settings, user_ids, report=True)
+        done = await requests.wait(settings, stored, timeout)
         failed = await watch.find(stored)
     results = []
     for request in stored:
+        outcome = done.get(request)
         if letter := failed.get(request):
-            results.append(Result(request.user_id, "failed", f"dead letter: {letter.reason}: {letter.error}"))
-        elif request in waiting:
+            result = Result(request.user_id, "dead_lettered", letter.reason, letter.error)
+        elif request not in done:
             place = f"partition {request.partition}, offset {request.offset}"
-            results.append(Result(request.user_id, "waiting", f"not done after {timeout:g} s ({place})"))
+            result = Result(request.user_id, "waiting", detail=f"not done after {timeout:g} s ({place})")
+        elif outcome is None:
+            result = Result(request.user_id, "unknown", detail="done, but the service did not say how")
         else:
-            results.append(Result(request.user_id, "done"))
+            result = Result(request.user_id, *outcome_of(outcome))
+        results.append(result)
     return results

@@ -13,7 +13,7 @@ from consumer.stream.flight import TracedEvent, Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.user_queues import UserQueues
-from schemas.events import STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
+from schemas.events import REPORT_HEADER, STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
 
 _KNOWN_TYPES: Final = {name: name for name in (*STANDARD_EVENT_TYPES, SYNC_REQUEST)}
 """By name the one text that all waiting events of a type share: each record brings a copy of its own."""
@@ -67,6 +67,8 @@ class Intake:
             self._malformed.put(record, self._waiting(record, NO_EVENT_TYPE), generation, str(error))
             return
         event_type = _KNOWN_TYPES.get(event.event_type)
+        if event_type == SYNC_REQUEST and any(name == REPORT_HEADER for name, _ in record.headers):
+            self._ledger.expect(record.partition, record.offset)
         if event_type is None:
             self._skip(record, generation, UNKNOWN_EVENT_TYPE, "skipped_type")
         elif self._vendor_id is not None and event.vendor_id != self._vendor_id:

@@ -10,10 +10,11 @@ import structlog
 from prometheus_client import Counter
 
 from consumer.ops.metrics import Metrics
-from consumer.stream import offset_map
+from consumer.stream import offset_map, sync_results
 from consumer.stream.flight import Waiting
 from consumer.stream.offset_map import UnreadableMap
 from consumer.stream.offsets import PartitionOffsets
+from consumer.stream.sync_results import SyncResults
 
 _log = structlog.get_logger("ledger")
 
@@ -35,6 +36,7 @@ class Ledger:
         self._generation = -1
         self._map_bound = offset_map.BOUND
         self._maps: dict[int, tuple[tuple[int, int], str]] = {}
+        self._results = SyncResults(wall_clock)
 
     def begin(self, generation: int, starts: Mapping[int, tuple[int, str | None]]) -> None:
         """Open the books for a generation.
@@ -60,6 +62,13 @@ class Ledger:
             before = earlier.get(partition)
             books = PartitionOffsets(offset, done) if before is None else before.successor(offset, done)
             self._partitions[partition] = books
+        self._results.begin(
+            {
+                partition: sync_results.read(metadata, offset)
+                for partition, (offset, metadata) in starts.items()
+                if metadata is not None
+            }
+        )
 
     def close(self) -> None:
         """End the generation: nothing more is booked, but what was done is remembered for the next."""
@@ -69,8 +78,19 @@ class Ledger:
         """Take a record that was read, and return whether it is still to be done."""
         return self._partitions[partition].deliver(offset)
 
-    def done(self, generation: int, event: Waiting, outcome: str) -> None:
-        """Book an event as done, with its `outcome` of `events_total`. Ignored if its generation is over."""
+    def expect(self, partition: int, offset: int) -> None:
+        """Note that the delivered record there is a sync request that asks for its result."""
+        self._results.expect(partition, offset)
+
+    def done(self, generation: int, event: Waiting, outcome: str, result: str | None = None) -> None:
+        """Book an event as done. Ignored if its generation is over.
+
+        Args:
+            generation: the one it was read in.
+            event: the event.
+            outcome: its label in `events_total`.
+            result: what a request that asks for its result is told, where that says more: `created`, not `synced`.
+        """
         if generation != self._generation:
             return
         books = self._partitions[event.partition]
@@ -78,15 +98,19 @@ class Ledger:
             self._metrics.commit_violations.inc()
             _log.error("commit.violation", partition=event.partition, offset=event.offset, committed=books.committed)
         books.complete(event.offset)
+        self._results.note(event.partition, event.offset, result or outcome)
         self._counter(event.event_type, outcome).inc()
         self._metrics.event_age.observe(max(0.0, self._wall_clock() - event.recorded_at))
 
-    def answered(self, generation: int, events: Sequence[Waiting], outcome: str) -> None:
-        """Book the events that one sync, or one dead letter, answered: the newest has the outcome."""
+    def answered(self, generation: int, events: Sequence[Waiting], outcome: str, result: str | None = None) -> None:
+        """Book the events that one sync, or one dead letter, answered: the newest has the outcome.
+
+        What a request is told is the same for all of them; see `done`.
+        """
         *others, newest = events
         for event in others:
-            self.done(generation, event, "coalesced")
-        self.done(generation, newest, outcome)
+            self.done(generation, event, "coalesced", result or outcome)
+        self.done(generation, newest, outcome, result)
 
     def _counter(self, event_type: str, outcome: str) -> Counter:
         # Looking labels up takes as long as counting.
@@ -96,14 +120,15 @@ class Ledger:
         return found
 
     def commit_plan(self, positions: Mapping[int, int]) -> dict[int, tuple[int, str]]:
-        """Return by partition the offset to commit and its metadata, the map of what is done above it.
+        """Return by partition the offset to commit and its metadata: the map of what is done above it, and results.
 
         `positions` must be those of the consumer when everything it returned had been delivered.
         """
         plan = {}
         for partition, books in self._partitions.items():
             offset = books.committable(positions.get(partition, books.committed))
-            plan[partition] = (offset, self._map(partition, books, offset))
+            metadata = self._map(partition, books, offset)
+            plan[partition] = (offset, self._results.attached(partition, offset, metadata, self._map_bound))
         return plan
 
     def _map(self, partition: int, books: PartitionOffsets, offset: int) -> str:

@@ -2,7 +2,7 @@
 
 `v1:<committed offset>:<base64 of a compressed bitmap>`; bit n stands for the offset `committed + 1 + n`. The offset
 inside makes a map count only for the commit it was made for: mirroring tools copy metadata onto translated offsets,
-and an operator's reset leaves none.
+and an operator's reset leaves none. Behind another `:` there may be `sync_results`.
 """
 
 import base64
@@ -53,9 +53,12 @@ def decode(metadata: str, committed: int) -> frozenset[int]:
     if not metadata:
         return frozenset()
     version, _, rest = metadata.partition(":")
-    made_for, _, payload = rest.partition(":")
+    made_for, _, rest = rest.partition(":")
+    payload, results, _ = rest.partition(":")  # see `sync_results`
     if version != _PREFIX or made_for != str(committed):
         raise UnreadableMap("not a map for this offset")
+    if results and not payload:
+        return frozenset()
     try:
         unpacker = zlib.decompressobj()
         bits = unpacker.decompress(base64.b64decode(payload, validate=True), SPAN // 8 + 1)

@@ -121,7 +121,7 @@ class Worker:
         _take_events(flight)
         if flight.trace is not None:
             flight.trace.succeeded(outcome.value)
-        self._ledger.answered(flight.generation, flight.events, outcome.event_outcome)
+        self._ledger.answered(flight.generation, flight.events, outcome.event_outcome, outcome.value)
 
     def _refused(self, flight: Flight, error: Rejected) -> Verdict:
         """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""

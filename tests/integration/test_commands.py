@@ -1,12 +1,13 @@
 """The commands beside the service: `check`, `sync`, and a dry run. What only looks changes nothing."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer.sandbox.contacts import SESAMY_FIELDS
-from tests.integration.stage import Stage, event, stop
+from tests.integration.stage import VENDOR, Stage, event, stop
 from tests.kafka_broker import KafkaBroker
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
@@ -77,7 +78,7 @@ async def test_sync_waits_until_the_service_has_done_it_and_says_so(stage: Stage
     done = await stage.finish("sync", *users)
     assert done.returncode == 0, done.output()
     assert stage.stale(users) == {}  # it came back no sooner
-    assert all(user_id in spoken(done) for user_id in users)
+    assert all(f"{user_id}: created" in done.output() for user_id in users)
     assert await service.metric("events_total", type="sesamy-mailmojo#sync") == len(users)
     await stop(service)
 
@@ -88,8 +89,38 @@ async def test_sync_reports_the_dead_letter_of_a_user_that_failed(stage: Stage) 
     service = await stage.service()
     done = await stage.finish("sync", failing, other)
     assert done.returncode == 1
-    assert "rejected" in next(line for line in done.output().splitlines() if failing in line)
+    assert f"{failing}: dead-lettered: rejected; " in done.output()
+    assert f"{other}: created" in done.output()
     assert stage.stale([other]) == {}
+    await stop(service)
+
+
+async def test_k16_sync_reports_what_became_of_each_user(stage: Stage) -> None:
+    new, same = stage.users(2)
+    stage.users(1, "guest|guest")
+    guest, unknown = "guest|guest-0000", "email|nobody"
+    service = await stage.service()
+    await stage.finish("sync", same)
+
+    done = await stage.finish("sync", "--json", new, same, guest, unknown)
+    told = {line["user_id"]: line for line in map(json.loads, done.stdout.read_text().splitlines())}
+
+    assert done.returncode == 0, done.output()
+    assert told == {
+        new: {"user_id": new, "status": "created"},
+        same: {"user_id": same, "status": "unchanged"},
+        guest: {"user_id": guest, "status": "skipped", "reason": "guest"},
+        unknown: {"user_id": unknown, "status": "skipped", "reason": "unknown_user"},
+    }
+    await stop(service)
+
+
+async def test_k16_sync_says_that_the_service_skips_the_vendor(stage: Stage) -> None:
+    (user_id,) = stage.users(1)
+    service = await stage.service(SESAMY_VENDOR_ID=VENDOR)
+    done = await stage.finish("sync", user_id, settings={"SESAMY_VENDOR_ID": "vendor_other"})
+    assert f"{user_id}: skipped: another vendor" in done.output()
+    assert stage.contact(user_id) is None
     await stop(service)
 
 

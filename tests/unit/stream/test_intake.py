@@ -1,14 +1,17 @@
 import json
+from collections.abc import Sequence
 
 import pytest
 from aiokafka import ConsumerRecord
 
 from consumer.ops.metrics import Metrics
+from consumer.stream import sync_results
 from consumer.stream.dead_letters import Letter, Reason
 from consumer.stream.intake import Intake
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.user_queues import UserQueues
+from schemas.events import REPORT_HEADER
 
 EVENT = {"eventType": "contract.1#update", "vendorId": "vendor_1", "userId": "email|1"}
 
@@ -46,9 +49,9 @@ class Bench:
     async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
         """Never called: nothing runs."""
 
-    def take(self, value: object) -> None:
+    def take(self, value: object, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         data = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-        self.intake.take(ConsumerRecord("t", 0, self.taken, 99_000, 0, b"k", data, 0, 1, 1, ()), 1)
+        self.intake.take(ConsumerRecord("t", 0, self.taken, 99_000, 0, b"k", data, 0, 1, 1, headers), 1)
         self.taken += 1
 
     @property
@@ -139,3 +142,14 @@ def test_a_record_without_a_timestamp_is_taken_and_has_no_age(timestamp: int) ->
     bench.intake.take(ConsumerRecord("t", 0, 0, timestamp, 0, b"k", None, 0, 1, 1, ()), 1)
 
     assert bench.metrics.registry.get_sample_value("sesamy_mailmojo_event_age_seconds_sum") == 0
+
+
+def test_k16_a_request_whose_vendor_is_skipped_has_that_as_its_result() -> None:
+    bench = Bench(vendor_id="vendor_1")
+    request = EVENT | {"eventType": "sesamy-mailmojo#sync"}
+    bench.take(request | {"vendorId": "vendor_2"}, headers=[(REPORT_HEADER, b"1")])
+    bench.take(request | {"vendorId": "vendor_2"})  # as `backfill` asks: nobody waits for the result
+
+    offset, metadata = bench.ledger.commit_plan({0: bench.taken})[0]
+
+    assert sync_results.read(metadata, offset) == {0: "skipped_vendor"}

@@ -9,6 +9,7 @@ import structlog
 from consumer.clients.errors import Api, Rejected, Throttled, Unavailable
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
+from consumer.stream import sync_results
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
 from consumer.stream.flight import Again, Flight, GiveUp, Landed, UserQueue, Waiting
 from consumer.stream.giving_up import GivingUp
@@ -379,3 +380,19 @@ def test_the_back_off_is_spread_and_bounded() -> None:
     assert 1.9 < max(first) <= 2
     assert 55 < max(tenth) <= 60
     assert max(huge) <= 60
+
+
+@pytest.mark.parametrize(
+    ("end", "result"), [(Outcome.CREATED, "created"), (Outcome.SKIPPED_NO_EMAIL, "skipped_no_email")]
+)
+async def test_k16_a_request_answered_with_newer_events_has_the_result_of_their_sync(
+    bench: Bench, end: Outcome, result: str
+) -> None:
+    bench.ledger.expect(0, 0)
+    bench.put(1, 2)
+    await bench.fly(end)
+
+    offset, metadata = bench.ledger.commit_plan({0: 3})[0]
+
+    assert offset == 3
+    assert sync_results.read(metadata, offset) == {0: result}
