@@ -27,13 +27,15 @@ class Secret:
     async def reload(self) -> bool:
         """Read the file again, if there is one, and return whether the value changed.
 
-        A file that cannot be read just now (in the middle of a rotation) leaves the value as it was.
+        A file that cannot be read just now or is empty (in the middle of a rotation) leaves the value as it was.
         """
         if self._path is None:
             return False
         try:
             value = await asyncio.to_thread(_read, self._path)
         except (OSError, UnicodeDecodeError):
+            return False
+        if not value:
             return False
         changed, self.value = value != self.value, value
         remember_secret(value)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
-import msgspec
 from yarl import URL
 
-from consumer.clients.errors import Rejected, Unauthorized, Unavailable
+from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
 from consumer.clients.single_flight import SingleFlight
+from consumer.clients.tokens import decode_token, error_code
 from consumer.clients.verdicts import error_for, seconds_to_wait
-from consumer.clients.wire import Wire
+from consumer.clients.wire import Answer, Wire
 from consumer.clock import Clock, suspended_time
 from consumer.masking import remember_secret
 from consumer.secret import Secret
@@ -23,21 +23,39 @@ _OPERATION: Final = "get_token"
 _MARGIN: Final = 60.0
 """Seconds before its end at which a token is replaced; a tenth of its life when that is less."""
 
+_BETWEEN_REPLACEMENTS: Final = 60.0
+"""Seconds. A 403 for one user or one path is no reason for another token: what the token may do, it may do."""
+
+_AFTER_FAILURE: Final = 2.0
+"""Seconds for which a failed token request fails all who need a token."""
+
+_BETWEEN_READS: Final = 5.0
+"""Seconds between two looks into the file of a token that is refused."""
+
 
 class StaticToken:
     """A token from the settings, used as it is (`reference/mailmojo.md`, basics). Read again when it is refused."""
 
-    def __init__(self, token: Secret) -> None:
+    def __init__(self, token: Secret, *, clock: Clock = suspended_time) -> None:
         self._token = token
+        self._clock = clock
+        self._next_read = -math.inf
+        self._read_once = SingleFlight(self._read)
 
     async def authorization(self) -> str:
         """Return the header's value."""
         return f"Bearer {self._token.value}"
 
     async def refused(self, used: str) -> bool:
-        """Read the token's file again, and return whether it holds another one than was used."""
-        await self._token.reload()
+        """Read the token's file again, every few seconds at most, and return whether it holds another token."""
+        if await self.authorization() == used:
+            await self._read_once()
         return await self.authorization() != used
+
+    async def _read(self) -> None:
+        if self._clock() >= self._next_read:
+            self._next_read = self._clock() + _BETWEEN_READS
+            await self._token.reload()
 
 
 class ClientCredentials:
@@ -69,7 +87,11 @@ class ClientCredentials:
         self._wall_clock = wall_clock
         self._header = ""
         self._expires = -math.inf
+        self._next_replacement = -math.inf
+        self._failure: ApiError | None = None
+        self._failed_until = -math.inf
         self._fetch_once = SingleFlight(self._fetch)
+        self._replace_once = SingleFlight(self._replace)
 
     async def authorization(self) -> str:
         """Return the header's value, with a new token when there is none or it is about to expire.
@@ -84,24 +106,47 @@ class ClientCredentials:
         return self._header
 
     async def refused(self, used: str) -> bool:
-        """Drop the token that was refused, unless somebody did already, and return whether there is another now."""
+        """Replace the token that was refused, once a minute at most, and return whether there is another one now.
+
+        A token that cannot be replaced stays in use: other calls may still accept it.
+        """
         if self._header == used:
-            self._expires = -math.inf
-            await self._client_secret.reload()
-        return await self.authorization() != used
+            await self._replace_once()
+        return self._header != used
+
+    async def _replace(self) -> None:
+        if self._clock() < self._next_replacement:
+            return
+        self._next_replacement = self._clock() + _BETWEEN_REPLACEMENTS
+        await self._client_secret.reload()
+        try:
+            await self._fetch_once()
+        except ApiError:
+            self._next_replacement = self._failed_until
 
     async def _fetch(self) -> None:
+        if self._failure is not None and self._clock() < self._failed_until:
+            raise type(self._failure)(*self._failure.args)
+        self._failure = None
         try:
             token = await self._ask()
-        except Unauthorized:
-            if not await self._client_secret.reload():
-                raise
-            token = await self._ask()
+        except ApiError as error:
+            self._failure = error
+            self._failed_until = max(self._failed_until, self._clock() + _AFTER_FAILURE)
+            raise
         remember_secret(token.access_token)
         self._header = f"Bearer {token.access_token}"
         self._expires = self._clock() + token.expires_in - min(_MARGIN, token.expires_in / 10)
 
     async def _ask(self) -> Token:
+        try:
+            return await self._request()
+        except Unauthorized:
+            if not await self._client_secret.reload():
+                raise
+            return await self._request()
+
+    async def _request(self) -> Token:
         form = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
@@ -118,13 +163,21 @@ class ClientCredentials:
             body=urlencode(form).encode(),
         )
         if wait := seconds_to_wait(answer, self._wall_clock()):
+            self._failed_until = max(self._failed_until, self._clock() + wait)
             self._pause(wait)
-        error = error_for("sesamy", _OPERATION, answer, self._wall_clock())
-        if isinstance(error, Rejected):  # OAuth answers 400 and 401 for wrong credentials (RFC 6749, 5.2)
-            raise Unauthorized(error.api, error.operation, error.status, error.detail)
-        if error:
+        if error := self._error_for(answer):
             raise error
         try:
-            return msgspec.json.decode(answer.body, type=Token, strict=False)
-        except ValueError:
-            raise Unavailable("sesamy", _OPERATION, answer.status, "an answer that holds no token") from None
+            return decode_token(answer.body)
+        except ValueError as error:
+            raise Unavailable("sesamy", _OPERATION, answer.status, str(error)) from None
+
+    def _error_for(self, answer: Answer) -> ApiError | None:
+        """Return the error that the answer stands for, without its body: that may repeat the secret (promise P8)."""
+        error = error_for("sesamy", _OPERATION, answer, self._wall_clock())
+        if error is None:
+            return None
+        # OAuth answers 400 and 401 for wrong credentials (RFC 6749, 5.2).
+        kind = Unauthorized if isinstance(error, Rejected) else type(error)
+        detail = error.detail if 300 <= answer.status < 400 else error_code(answer.body)
+        return kind(error.api, error.operation, error.status, detail)
