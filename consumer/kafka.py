@@ -31,13 +31,17 @@ from msgspec import Struct
 from consumer import kafka_tls
 from consumer.failure import Failure
 from consumer.partitioner import partition_of
+from consumer.records import fetching
 from consumer.settings import KafkaSettings
 
 T = TypeVar("T")
 
+fetching.install()  # every consumer is configured here, and none may end on a record that it cannot decode
+
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 8.0
 _GROUP_ID_NOT_FOUND = 69
+_LARGEST_LETTER = 64 << 20  # bytes; the dead-letter topic's max.message.bytes is the bound that counts
 _NOT_PERMITTED: Mapping[type[BaseException], str] = {
     TopicAuthorizationFailedError: "use the topic",
     GroupAuthorizationFailedError: "use the group",
@@ -120,8 +124,14 @@ def letter_producer_arguments(kafka: KafkaSettings, seconds: float) -> dict[str,
     numbers, and the broker then takes nothing more from it (aiokafka 0.14 starts no new epoch; seen on a broker).
     And each record goes in a batch of its own, since the broker refuses a batch as a whole.
     """
-    own_batch = {"max_batch_size": 1, "linger_ms": 0}
-    return {**connection_arguments(kafka), **own_batch, "acks": "all", "request_timeout_ms": int(seconds * 1000)}
+    return {
+        **connection_arguments(kafka),
+        "max_batch_size": 1,
+        "linger_ms": 0,
+        "max_request_size": _LARGEST_LETTER,
+        "acks": "all",
+        "request_timeout_ms": int(seconds * 1000),
+    }
 
 
 @asynccontextmanager

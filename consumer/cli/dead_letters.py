@@ -128,7 +128,7 @@ async def _each(
     wanted, times = _wanted(args)
     done = await retried.load(settings)
     given = before = 0
-    async for letter in letters(settings, times):
+    async for letter in letters(settings, times, report=output.complain):
         if not wanted.matches(letter):
             continue
         was_retried = letter.place in done
@@ -251,7 +251,8 @@ def _retry(args: argparse.Namespace) -> int:
     from consumer.dead_letters import retry  # noqa: PLC0415 - heavy
 
     wanted, times = _wanted(args)
-    plan = run_loop(retry.plan(settings, wanted, times, most_retries=args.max_retries, again=args.again))
+    options_of_plan = {"most_retries": args.max_retries, "again": args.again, "report": output.complain}
+    plan = run_loop(retry.plan(settings, wanted, times, **options_of_plan))
     count = len(plan.chosen)
     if not args.json:
         _print_plan(plan, settings.kafka.topic, certain=args.yes)

@@ -181,7 +181,7 @@ def _source(args: argparse.Namespace, settings: Settings) -> "TopicSource | File
 
     part = {"partitions": args.partitions, "since": args.since, "until": args.until}
     if args.source.topic is not None:
-        return TopicSource(settings.kafka, args.source.topic, **part)
+        return TopicSource(settings.kafka, args.source.topic, **part, report=output.complain)
     return FileSource(args.source.path, **part)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final, Self
 
 import orjson
@@ -12,7 +13,11 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from consumer import kafka
+from consumer.cli import output
+from consumer.dead_letters.stored import StoredLetter
 from consumer.failure import Failure
+from consumer.records.fetching import UndecodableRecord
+from consumer.replay.topics import to_record
 from consumer.settings import KafkaSettings, Settings
 from consumer.stream import sync_results
 from consumer.stream.offset_map import UnreadableMap, decode
@@ -159,26 +164,24 @@ class DeadLetterWatch:
             for place, start in self._since.items():
                 self._consumer.seek(place, start)
             while any([await self._consumer.position(place) < end for place, end in ends.items()]):
-                for records in (await self._consumer.getmany(timeout_ms=200)).values():
-                    for record in records:
-                        marks = {
-                            name: value.decode(errors="replace")
-                            for name, value in record.headers
-                            if name.startswith("dead-")
-                        }
-                        for request in requests:
-                            if _answers(request, record.key, marks, self._settings.topic):
-                                found[request] = DeadLetter(
-                                    marks.get("dead-letter-reason", ""), marks.get("dead-letter-error", "")
-                                )
+                for record in chain.from_iterable((await self._consumer.getmany(timeout_ms=200)).values()):
+                    if isinstance(record, UndecodableRecord):
+                        output.complain(
+                            f"topic {record.topic}, partition {record.partition}, offset {record.offset}: "
+                            f"skipped, {record.reason}"
+                        )
+                        continue
+                    letter = StoredLetter.of(to_record(record))
+                    for request in requests:
+                        if _answers(request, letter, self._settings.topic):
+                            found[request] = DeadLetter(letter.reason, letter.error)
         except (KafkaError, OSError) as error:
             raise Failure(kafka.explain(self._settings, error)) from error
         return found
 
 
-def _answers(request: Request, key: bytes | None, marks: Mapping[str, str], topic: str) -> bool:
-    if (marks.get("dead-letter-topic"), marks.get("dead-letter-partition")) != (topic, str(request.partition)):
+def _answers(request: Request, letter: StoredLetter, topic: str) -> bool:
+    if (letter.topic, letter.partition) != (topic, request.partition) or letter.offset is None:
         return False
-    offset = int(marks.get("dead-letter-offset", "-1"))
-    of_later_event = offset > request.offset and key == request.user_id.encode()
-    return offset == request.offset or (of_later_event and marks.get("dead-letter-reason") != "malformed")
+    of_later_event = letter.offset > request.offset and letter.record.key == request.user_id.encode()
+    return letter.offset == request.offset or (of_later_event and letter.reason != "malformed")

@@ -6,9 +6,9 @@ whenever this is killed. It bears the name of the group, so a second retry stops
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -31,6 +31,8 @@ waits for so long at that place, or until the next retry."""
 
 _FAREWELL_SECONDS: Final = 1.0
 
+Report: TypeAlias = Callable[[str], object]
+
 
 class Times(Struct, frozen=True):
     """Letters stored from `since` on and before `until`, in milliseconds."""
@@ -50,25 +52,35 @@ class Plan(Struct, frozen=True, kw_only=True):
     ends: Mapping[int, int]
 
 
-async def letters(settings: Settings, times: Times = Times()) -> AsyncIterator[StoredLetter]:  # noqa: B008 - frozen
-    """Yield the letters that are stored now. Raises `Failure`."""
+async def letters(
+    settings: Settings,
+    times: Times = Times(),  # noqa: B008 - frozen
+    *,
+    report: Report | None = None,
+) -> AsyncIterator[StoredLetter]:
+    """Yield the letters that are stored now; `report` is told if some cannot be decoded. Raises `Failure`."""
     pointer = settings.kafka.value_pointer or ""
     topic = settings.kafka.dead_letter_topic
-    async with TopicSource(settings.kafka, topic, since=times.since, until=times.until) as source:
+    async with TopicSource(settings.kafka, topic, since=times.since, until=times.until, report=report) as source:
         async for batch in source.batches():
             for record in batch:
                 yield StoredLetter.of(record, pointer)
 
 
-async def plan(settings: Settings, wanted: Wanted, times: Times, *, most_retries: int, again: bool) -> Plan:
-    """Choose the letters to put back; those put back before only with `again`. Raises `Failure`."""
+async def plan(
+    settings: Settings, wanted: Wanted, times: Times, *, most_retries: int, again: bool, report: Report | None = None
+) -> Plan:
+    """Choose the letters to put back; those put back before only with `again`. Raises `Failure`.
+
+    `report` is told if there are letters that cannot be decoded, which are never put back.
+    """
     done = await retried.load(settings)
     pointer = settings.kafka.value_pointer or ""
     chosen: set[Place] = set()
     reasons: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     open_letters: dict[int, set[int]] = {}
-    async with TopicSource(settings.kafka, settings.kafka.dead_letter_topic) as source:
+    async with TopicSource(settings.kafka, settings.kafka.dead_letter_topic, report=report) as source:
         async for batch in source.batches():
             for record in batch:
                 letter = StoredLetter.of(record, pointer)
@@ -114,7 +126,7 @@ class PutBack:
             async with _transactional(self._settings) as producer:
                 await self._forget_what_is_done()
                 batch, size = list[StoredLetter](), 0
-                async for letter in letters(self._settings):
+                async for letter in letters(self._settings, report=lambda _: None):  # the plan's reading told
                     if letter.place not in self._left:
                         continue
                     batch.append(letter)
@@ -198,7 +210,10 @@ def _obstacle(letter: StoredLetter, topic: str, most_retries: int) -> str | None
     if letter.topic != topic:
         return f"from another topic than {topic} (KAFKA_TOPIC)"
     if letter.truncated:
-        return "without their value, which was too large to keep or gone from the log; `sync` their users instead"
+        return (
+            "without their value, which was too large, could not be decoded or was gone from the log; "
+            "`sync` their users instead"
+        )
     if letter.retries >= most_retries:
         return f"put back {most_retries} times before (--max-retries)"
     return None

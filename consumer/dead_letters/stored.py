@@ -16,6 +16,9 @@ _MARK: Final = "dead-letter-"
 RETRIES_HEADER: Final = "sesamy-mailmojo-retries"
 """How often the record was put back. Not one of the marks, which do not survive when it becomes a dead letter again."""
 
+_DIGITS: Final = 20
+"""Digits that no partition, offset or count has."""
+
 Place = tuple[int, int]
 """Partition and offset in the dead-letter topic."""
 
@@ -32,7 +35,7 @@ class StoredLetter(Struct, frozen=True, kw_only=True):
     attempts: str
     at: str
     truncated: bool
-    """Its value was not kept."""
+    """It is not the whole record: the value at least was not kept. It must never be put back."""
     retries: int
     user_id: str | None
 
@@ -53,7 +56,7 @@ class StoredLetter(Struct, frozen=True, kw_only=True):
             offset=_number(marks.get("offset")),
             attempts=marks.get("attempts", ""),
             at=marks.get("at", ""),
-            truncated=record.value is None,
+            truncated=marks.get("truncated") == "true" or record.value is None,
             retries=_retries(record.headers),
             user_id=_user_id(record, pointer),
         )
@@ -121,7 +124,7 @@ def _user_id(record: Record, pointer: str) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdecimal() else None
+    return int(text) if text and len(text) < _DIGITS and text.isascii() and text.isdecimal() else None
 
 
 def _retries(headers: Sequence[Header]) -> int:

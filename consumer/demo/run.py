@@ -17,6 +17,7 @@ from consumer.demo.events import VENDOR, Feeder, script
 from consumer.failure import Failure
 from consumer.ops import logs
 from consumer.ops.metrics import Metrics
+from consumer.records.fetching import decodable
 from consumer.sandbox import Contact, Options, Plan, Rule, Sandbox, World
 from consumer.sandbox.broker import CONSUMER_OPTIONS, MockBroker
 from consumer.service import Service, open_service
@@ -227,8 +228,7 @@ async def _look(settings: Settings) -> tuple[dict[int, int], list[Letter]]:
         await consumer.seek_to_beginning(*places)
         letters = []
         while any([await consumer.position(place) < end for place, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                letters += [_letter(record) for record in records]
+            letters += [_letter(record) for record in decodable(await consumer.getmany(timeout_ms=200))]
     finally:
         await consumer.stop()
     return {partition: commit.offset for partition, commit in commits.items()}, letters

@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
 
 from consumer import kafka
 from consumer.failure import Failure
+from consumer.records.fetching import Fetched, UndecodableRecord
 from consumer.replay.record import NO_TIME, TIMESTAMP_HEADER, Record
 from consumer.settings import KafkaSettings
+
+_log = structlog.get_logger("topics")
 
 _BATCH: Final = 128 * 1024
 """Bytes sent to a partition at once. Measured: aiokafka's default of 16 KiB halves the throughput."""
@@ -25,8 +29,6 @@ _LARGEST: Final = 64 * 1024 * 1024
 _FLUSH_SECONDS: Final = 30.0
 _QUIET_SECONDS: Final = 20.0
 """So long without a record ends the wait for a partition's end, which an open transaction may hide for ever."""
-
-_Fetched = ConsumerRecord[bytes | None, bytes | None]
 
 
 class TopicSource:
@@ -40,8 +42,12 @@ class TopicSource:
         partitions: Collection[int] | None = None,
         since: int | None = None,
         until: int | None = None,
+        report: Callable[[str], object] | None = None,
     ) -> None:
-        """Read these partitions, or all; records from `since` on and before `until`, by Kafka's timestamp (ms)."""
+        """Read these partitions, or all; records from `since` on and before `until`, by Kafka's timestamp (ms).
+
+        `report` is told at the end if records were skipped because they cannot be decoded; by default that is logged.
+        """
         self.total = 0
         self.ends: dict[int, int] = {}
         self._settings = settings
@@ -49,8 +55,11 @@ class TopicSource:
         self._wanted = partitions
         self._since = since
         self._until = until
+        self._report = report or (lambda text: _log.error("records.skipped", detail=text))
+        self._skipped = 0
+        self._first_skipped: UndecodableRecord | None = None
         self._taken = 0
-        self._unread: dict[TopicPartition, deque[_Fetched]] = {}
+        self._unread: dict[TopicPartition, deque[Fetched]] = {}
         self._ends: dict[TopicPartition, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -76,6 +85,11 @@ class TopicSource:
 
     async def __aexit__(self, *_: object) -> None:
         await kafka.stop(self._consumer)
+        if (first := self._first_skipped) is not None:
+            self._report(
+                f"topic {self._topic}: {self._skipped} records that cannot be decoded were skipped, "
+                f"the first in partition {first.partition} at offset {first.offset}: {first.reason}"
+            )
 
     @property
     def progress(self) -> float:
@@ -104,7 +118,7 @@ class TopicSource:
             self._taken += len(fetched)
             if self._until is not None:
                 fetched = [record for record in fetched if record.timestamp < self._until]
-            yield [_record(record) for record in fetched]
+            yield [to_record(record) for record in fetched]
             heard = asyncio.get_running_loop().time()  # whoever takes them may be slow on purpose
 
     async def _places(self) -> list[TopicPartition]:
@@ -126,12 +140,19 @@ class TopicSource:
         except (KafkaError, OSError) as error:
             raise Failure(kafka.explain(self._settings, error)) from error
         for place, records in fetched.items():
-            self._unread[place].extend(record for record in records if record.offset < self._ends[place])
+            for record in records:
+                if record.offset >= self._ends[place]:
+                    break
+                if isinstance(record, UndecodableRecord):
+                    self._skipped += record.last_offset - record.offset + 1
+                    self._first_skipped = self._first_skipped or record
+                else:
+                    self._unread[place].append(record)
         return bool(fetched) or len(going) < len(places)
 
-    def _merge(self) -> list[_Fetched]:
+    def _merge(self) -> list[Fetched]:
         """Take records by time until one partition has none left: its next one may be the earliest then."""
-        merged: list[_Fetched] = []
+        merged: list[Fetched] = []
         heap = [(records[0].timestamp or 0, place) for place, records in self._unread.items()]
         heapq.heapify(heap)
         while True:
@@ -218,7 +239,8 @@ class TopicSink:
         raise Failure(kafka.explain(self._settings, error)) from error
 
 
-def _record(record: _Fetched) -> Record:
+def to_record(record: Fetched) -> Record:
+    """Return a record of a topic as one that can be recorded."""
     return Record(
         key=record.key,
         value=record.value,

@@ -4,16 +4,20 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+import structlog
 from aiokafka import ConsumerRecord
 from msgspec import structs
 
 from consumer.clock import Clock
 from consumer.ops.tracing import Carried, Headers
+from consumer.records.fetching import UndecodableRecord
 from consumer.stream.flight import TracedEvent, Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.user_queues import UserQueues
 from schemas.events import REPORT_HEADER, STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
+
+_log = structlog.get_logger("intake")
 
 _KNOWN_TYPES: Final = {name: name for name in (*STANDARD_EVENT_TYPES, SYNC_REQUEST)}
 """By name the one text that all waiting events of a type share: each record brings a copy of its own."""
@@ -58,6 +62,9 @@ class Intake:
         """Take a record that was read in this generation."""
         if not self._ledger.deliver(record.partition, record.offset):
             return
+        if isinstance(record, UndecodableRecord):  # before all else: it looks like a tombstone
+            self._undecodable(record, generation)
+            return
         if record.value is None:
             self._skip(record, generation, NO_EVENT_TYPE, "skipped_tombstone")
             return
@@ -78,6 +85,16 @@ class Intake:
             if self._carried is not None and record.headers and (found := self._carried(record.headers)):
                 waiting = TracedEvent(**structs.asdict(waiting), carried=found)
             self._queues.put(event.user_id, waiting)
+
+    def _undecodable(self, record: UndecodableRecord, generation: int) -> None:
+        _log.error(
+            "record.undecodable",
+            partition=record.partition,
+            offset=record.offset,
+            last_offset=record.last_offset,
+            error=record.error,
+        )
+        self._malformed.put(record, self._waiting(record, NO_EVENT_TYPE), generation, record.reason)
 
     def _skip(self, record: Record, generation: int, event_type: str, outcome: str) -> None:
         self._ledger.done(generation, self._waiting(record, event_type), outcome)

@@ -8,6 +8,7 @@ from typing import Final
 from aiokafka import ConsumerRecord
 from msgspec import Struct
 
+from consumer.records.fetching import UndecodableRecord
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter
 from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
@@ -101,7 +102,7 @@ class MalformedRecords:
 
 
 def letter_of(record: ConsumerRecord[bytes, bytes]) -> Letter:
-    """Return the record as a letter, whole."""
+    """Return the record as a letter, whole; without its content, of which nothing is known, if it is undecodable."""
     return Letter(
         topic=record.topic,
         partition=record.partition,
@@ -109,4 +110,5 @@ def letter_of(record: ConsumerRecord[bytes, bytes]) -> Letter:
         key=record.key,
         value=record.value,
         headers=record.headers,
+        truncated=isinstance(record, UndecodableRecord),
     )

@@ -4,7 +4,9 @@ import pytest
 
 from consumer.cli import requests
 from consumer.cli.requests import Request
+from consumer.dead_letters.stored import StoredLetter
 from consumer.kafka import Committed
+from consumer.replay.record import Record
 from consumer.settings import load
 from consumer.stream import offset_map
 
@@ -55,5 +57,13 @@ def test_a_dead_letter_of_the_request_or_of_a_newer_event_answered_with_it(
     key: bytes, marks: dict[str, str], answers: bool
 ) -> None:
     told = {"topic": "t", "partition": "2", "offset": "10", "reason": "rejected"} | marks
-    headers = {f"dead-letter-{name}": value for name, value in told.items()}
-    assert requests._answers(REQUEST, key, headers, "t") is answers
+    headers = [(f"dead-letter-{name}", value.encode()) for name, value in told.items()]
+    letter = StoredLetter.of(Record(key=key, headers=headers))
+    assert requests._answers(REQUEST, letter, "t") is answers
+
+
+def test_a_dead_letter_with_headers_that_say_nothing_is_no_answer() -> None:
+    headers = [("dead-letter-topic", b"t"), ("dead-letter-partition", b"2"), ("dead-letter-offset", None)]
+    for offset in (None, b"ten", b"9" * 5000, b"\xff"):
+        letter = StoredLetter.of(Record(key=b"email|1", headers=[*headers[:2], ("dead-letter-offset", offset)]))
+        assert not requests._answers(REQUEST, letter, "t")

@@ -5,6 +5,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from consumer.ops.metrics import Metrics
+from consumer.records.fetching import UndecodableRecord
 from consumer.stream import sync_results
 from consumer.stream.dead_letters import Letter, Reason
 from consumer.stream.intake import Intake
@@ -153,3 +154,15 @@ def test_k16_a_request_whose_vendor_is_skipped_has_that_as_its_result() -> None:
     offset, metadata = bench.ledger.commit_plan({0: bench.taken})[0]
 
     assert sync_results.read(metadata, offset) == {0: "skipped_vendor"}
+
+
+def test_k1_a_record_that_cannot_be_decoded_is_malformed_and_no_tombstone() -> None:
+    bench = Bench()
+    marks = ("t", 0, 0, -1, 0, None, None, None, -1, -1, ())
+    bench.intake.take(UndecodableRecord(*marks, last_offset=4, error="its checksum is wrong"), 1)
+
+    assert bench.committable == 0
+    (malformed,) = bench.malformed._records
+    assert (malformed.letter.key, malformed.letter.value, malformed.letter.truncated) == (None, None, True)
+    assert malformed.error == "the batch with offsets 0 to 4 cannot be decoded: its checksum is wrong"
+    assert bench.events("none", "skipped_tombstone") is None
