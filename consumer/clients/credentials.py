@@ -11,7 +11,8 @@ from yarl import URL
 from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
 from consumer.clients.single_flight import SingleFlight
 from consumer.clients.tokens import decode_token, error_code
-from consumer.clients.verdicts import error_for, seconds_to_wait
+from consumer.clients.verdicts import error_for
+from consumer.clients.waits import seconds_to_wait
 from consumer.clients.wire import Answer, Wire
 from consumer.clock import Clock, suspended_time
 from consumer.masking import remember_secret

@@ -12,7 +12,8 @@ from yarl import URL
 from consumer.clients.errors import Api, Unauthorized
 from consumer.clients.guard import RequestGuard
 from consumer.clients.quota import Permits, QuotaGate
-from consumer.clients.verdicts import error_for, seconds_to_wait
+from consumer.clients.verdicts import error_for
+from consumer.clients.waits import seconds_to_wait
 from consumer.clients.wire import Answer, Wire, exact_url, segment
 from consumer.clock import Clock
 
@@ -85,7 +86,7 @@ class Transport:
         *,
         wall_clock: Clock = time.time,
     ) -> None:
-        """Send to `base_url`; `wall_clock` (unix seconds) is what dates in headers are compared with."""
+        """Send to `base_url`; `wall_clock` (unix seconds) stands in for an answer's missing `Date`."""
         self.api: Api = api
         self._base_url = URL(base_url.rstrip("/"), encoded=True)
         self._wire = wire

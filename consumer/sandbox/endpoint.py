@@ -219,7 +219,8 @@ class Endpoint(ABC):
                 if not early:
                     reply = self._fault(call, rule)
             status = reply.status
-            headers = (self.quota_headers(allowance) if allowance else {}) | reply.headers | fate.headers
+            date = {"Date": formatdate(self.wall(), usegmt=True)}
+            headers = date | (self.quota_headers(allowance) if allowance else {}) | reply.headers | fate.headers
             return web.Response(body=reply.body, status=status, content_type=reply.content_type, headers=headers)
         except ConnectionError:  # the client went away while it was sending its body
             return web.Response()

@@ -1,4 +1,5 @@
 import asyncio
+from email.utils import formatdate
 from importlib.metadata import version
 from urllib.parse import quote
 
@@ -199,13 +200,23 @@ async def test_a_token_that_fits_no_header_is_unauthorized_and_not_shown(token: 
     ],
 )
 async def test_a_wait_that_the_api_asks_for_closes_the_gate_for_all(reply: Reply, seconds: float) -> None:
-    async with bench(lambda _: reply) as it:
+    dated = reply._replace(headers={"Date": "Tue, 14 Nov 2023 22:13:20 GMT", **reply.headers})  # the epoch
+    async with bench(lambda _: dated) as it:
         if reply.status == 200:
             await send(it.transport)
         else:
             with pytest.raises(Throttled if seconds else Unavailable):
                 await send(it.transport)
         assert it.gate.closed_for() == pytest.approx(seconds, abs=0.5)
+
+
+@pytest.mark.parametrize("skew", [-600, 600])
+async def test_a14_a_reset_counts_from_the_date_of_the_response(skew: float) -> None:
+    theirs = EPOCH + skew
+    headers = {"Date": formatdate(theirs), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{theirs + 2:.0f}"}
+    async with bench(lambda _: Reply(200, b"", headers)) as it:
+        await send(it.transport)
+        assert it.gate.closed_for() == pytest.approx(2, abs=0.5)
 
 
 async def test_every_request_takes_a_permit() -> None:

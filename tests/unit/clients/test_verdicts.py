@@ -28,3 +28,14 @@ def test_any_body_gives_one_short_line(body: bytes) -> None:
     said = detail(body)
     assert len(said) <= 200
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("opened", [b"[", b'{"errors":', b'{"a":'])
+@pytest.mark.parametrize("depth", [7, 100, 500, 900, 100_000])
+def test_a_body_of_any_depth_gives_one_short_line(opened: bytes, depth: int) -> None:
+    body = opened * depth + b'"x"' + (b"]" if opened == b"[" else b"}") * depth
+    assert len(detail(body)) <= 200
+
+
+def test_a_long_body_is_looked_at_no_further_than_it_could_be_shown() -> None:
+    assert detail(b'{"errors": [' + b'"an error", ' * 100_000 + b'"x"]}').startswith("an error; an error")
