@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -138,9 +139,14 @@ async def open_service(
 
         ledger = Ledger(metrics, time.time)
         recent = Recent(time.time)
-        dead_letters = RememberedDeadLetters(
-            DeadLetterTopic(producer, settings.kafka.dead_letter_topic, metrics=metrics, wall_clock=time.time), recent
+        dead_letter_topic = DeadLetterTopic(
+            producer,
+            settings.kafka.dead_letter_topic,
+            metrics=metrics,
+            wall_clock=time.time,
+            explain=partial(kafka.explain, settings.kafka),
         )
+        dead_letters = RememberedDeadLetters(dead_letter_topic, recent)
         malformed = MalformedRecords(dead_letters, ledger)
         queues: UserQueues
 
@@ -177,6 +183,7 @@ async def open_service(
             rng=rng,
         )
         lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))
+        stack.push_async_callback(lookup.close)
         worker = Worker(
             syncer,
             gatekeeper,
@@ -243,6 +250,7 @@ async def open_service(
             clients=clients,
             metrics=metrics,
             recent=recent,
+            dead_letters=dead_letter_topic,
         )
         service = Service(parts, worker, give_up)
         service.admin_port = await stack.enter_async_context(

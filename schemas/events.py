@@ -29,7 +29,11 @@ SYNC_REQUEST: Final = "sesamy-mailmojo#sync"
 REPORT_HEADER: Final = "sesamy-mailmojo-report"
 """The header of a sync request whose sender waits for the result."""
 
+LONGEST_USER_ID: Final = 512
+"""Characters of a user id; it is kept for as long as the user's events wait, and each key and path has it in it."""
+
 Required = Annotated[str, Meta(min_length=1)]
+UserId = Annotated[str, Meta(min_length=1, max_length=LONGEST_USER_ID)]
 
 
 class Event(
@@ -49,7 +53,7 @@ class Event(
 
     event_type: Required
     vendor_id: Required
-    user_id: Required
+    user_id: UserId
     contract_id: str | None = None
     entitlement_id: str | None = None
     checkout_id: str | None = None

@@ -11,6 +11,7 @@ from consumer.cli import output
 from consumer.cli.run import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, load
+from schemas.events import LONGEST_USER_ID
 
 _REASONS: Final = {
     "guest": "guest",
@@ -90,7 +91,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _user_id(text: str) -> str:
     if text in {"", ".", ".."} or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be a user id")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} cannot be a user id")
+    if len(text) > LONGEST_USER_ID:
+        raise argparse.ArgumentTypeError(f"a user id has at most {LONGEST_USER_ID} characters, not {len(text)}")
     return text
 
 

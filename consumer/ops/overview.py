@@ -4,6 +4,7 @@ import asyncio
 import platform
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from consumer.ops.recent import Recent
 from consumer.ops.verdict import judge
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
+from consumer.stream.dead_letters import DeadLetterTopic
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
 from consumer.stream.source import Source
@@ -40,6 +42,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     clients: Clients
     metrics: Metrics
     recent: Recent
+    dead_letters: DeadLetterTopic
 
 
 class Overview:
@@ -66,7 +69,11 @@ class Overview:
     def unready(self) -> Mapping[str, str]:
         """Return why no work is done, by what it waits for."""
         reason = self._parts.source.unready()
-        return ({} if reason is None else {"kafka": reason}) | self._parts.gatekeeper.reasons()
+        reasons = {} if reason is None else {"kafka": reason}
+        if (problem := self._parts.dead_letters.problem) is not None:
+            since = datetime.fromtimestamp(problem.since, UTC).isoformat(timespec="seconds")
+            reasons["dead_letters"] = f"since {since}: {problem.reason}"
+        return reasons | self._parts.gatekeeper.reasons()
 
     def refresh(self) -> None:
         """Bring the gauges that are sampled, not counted, up to date."""

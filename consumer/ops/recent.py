@@ -14,6 +14,7 @@ from consumer.stream.worker import log_audit
 from consumer.sync.flight import WriteAudit
 
 _KEPT: Final = 30
+_KEY_BYTES: Final = 1000
 _NAMES: Final = 40
 """Names of tags or fields told of one write at the most."""
 
@@ -83,7 +84,7 @@ class Recent:
                 at=self._wall_clock(),
                 reason=reason,
                 error=error,
-                key=(letter.key or b"").decode(errors="replace"),
+                key=(letter.key or b"")[:_KEY_BYTES].decode(errors="replace"),
                 partition=letter.partition,
                 offset=letter.offset,
                 attempts=attempts,

@@ -1,18 +1,20 @@
 """The dead-letter topic: records that cannot be synced, kept whole with the reason (`contract.md`, the topic)."""
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from msgspec import Struct
 
 from consumer.clock import Clock
 from consumer.masking import mask_addresses
 from consumer.ops.metrics import Metrics
+from consumer.stream.dead_letter_problems import DeadLetterProblems, Problem
 
 _log = structlog.get_logger("dead_letters")
 
@@ -25,18 +27,30 @@ _STORE_TIMEOUT: Final = 5.0
 """Seconds until storing counts as failed; the offset stays and it is tried again."""
 
 _PREFIX: Final = "dead-letter-"
+_LONGEST_ERROR: Final = 500
+_CONTROLS: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]+")
 
 
 class Letter(Struct, frozen=True, kw_only=True):
-    """A record on its way to the dead-letter topic. `value` is None also when the record could not be read again."""
+    """A record on its way to the dead-letter topic.
+
+    It is `truncated` when there is more of it than this: it could not be decoded, or is gone from the log. What is
+    left of it must never be put back into the topic.
+    """
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     truncated: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that its content takes, about."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 class DeadLetterError(Exception):
@@ -57,51 +71,104 @@ class DeadLetters(Protocol):
 class DeadLetterTopic:
     """Dead letters as records of a topic: key, value and headers as they were, and headers that say why."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, *, metrics: Metrics, wall_clock: Clock) -> None:
-        """Write with a started producer that gives up after `STORE_SECONDS`."""
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        *,
+        metrics: Metrics,
+        wall_clock: Clock,
+        explain: Callable[[BaseException], str] | None = None,
+    ) -> None:
+        """Write with a started producer that gives up after `STORE_SECONDS`; `explain` words a failure of Kafka."""
         self._producer = producer
         self._topic = topic
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._problems = DeadLetterProblems(topic, wall_clock, explain)
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why a letter could not be stored and waits, and since when; None while all are stored."""
+        return self._problems.current
 
     async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
-        """Store the letter; a value too large to be produced again is left out."""
+        """Store the letter, with as much of it as the topic takes: its value, its headers and its key may be left out.
+
+        Whatever goes wrong means that it is not stored.
+        """
         at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         marks = {
             "reason": reason,
-            "error": mask_addresses(error)[:500],
+            "error": one_line(mask_addresses(error))[:_LONGEST_ERROR],
             "topic": letter.topic,
             "partition": str(letter.partition),
             "offset": str(letter.offset),
             "attempts": str(attempts),
             "at": at,
         }
-        original = [(name, value) for name, value in letter.headers if not name.startswith(_PREFIX)]
-        headers = [(_PREFIX + name, value.encode()) for name, value in marks.items()]
-        cut = [*headers, (f"{_PREFIX}truncated", b"true")]
-        forms = [
-            (letter.key, letter.value, [*original, *headers]),
-            (letter.key, None, [*original, *cut]),
-            # Nothing is too large to be told of: where even key and headers are, what is left says where it lies.
-            # (aiokafka takes no record without both key and value.)
-            (None, b"", cut),
-        ]
+        place = (letter.topic, letter.partition, letter.offset)
         try:
             async with asyncio.timeout(_STORE_TIMEOUT):
-                for form in forms[letter.truncated :]:
-                    try:
-                        await self._send(*form)
-                        break
-                    except (MessageSizeTooLargeError, RecordTooLargeError):
-                        if form is forms[-1]:
-                            raise
-        except (KafkaError, TimeoutError) as failure:
-            _log.error("dead_letter.not_stored", topic=self._topic, reason=reason, error=repr(failure))
+                await self._store(letter, [(_PREFIX + name, value.encode()) for name, value in marks.items()])
+        except asyncio.CancelledError as failure:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # aiokafka's own, of a producer that is being closed.
+            self._problems.failed(place, failure, has_key=letter.key is not None)
             raise DeadLetterError(f"cannot write to {self._topic}") from failure
+        except Exception as failure:
+            self._problems.failed(place, failure, has_key=letter.key is not None)
+            raise DeadLetterError(f"cannot write to {self._topic}") from failure
+        self._problems.stored(place)
         self._metrics.dead_letters.labels(reason).inc()
         _log.warning(
             "dead_letter.stored", reason=reason, error=marks["error"], partition=letter.partition, offset=letter.offset
         )
 
-    async def _send(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        await self._producer.send_and_wait(self._topic, value, key=key, headers=headers)
+    async def _store(self, letter: Letter, marks: list[tuple[str, bytes]]) -> None:
+        original = [(name, value) for name, value in letter.headers if not name.startswith(_PREFIX)]
+        cut = [*marks, (f"{_PREFIX}truncated", b"true")]
+        forms = [
+            _Form(letter.key, letter.value, [*original, *marks]),
+            _Form(letter.key, None, [*original, *cut]),
+            _Form(letter.key, None, cut),
+            _Form(None, None, cut),
+        ]
+        refusal: Exception | None = None
+        for number, form in enumerate(forms[letter.truncated :]):
+            if number and form in forms[letter.truncated :][:number]:
+                continue
+            try:
+                await self._send(form, letter.partition)
+            except (MessageSizeTooLargeError, RecordListTooLargeError) as failure:
+                refusal = failure
+            else:
+                return
+        if refusal is not None:
+            raise refusal
+
+    async def _send(self, form: "_Form", partition: int) -> None:
+        if form.key is not None or form.value is not None:
+            await self._producer.send_and_wait(self._topic, form.value, key=form.key, headers=list(form.headers))
+            return
+        # `send` takes no record without both. The partition does not matter: spread them, and the same each time.
+        partitions = sorted(await self._producer.partitions_for(self._topic))
+        batch = self._producer.create_batch()
+        batch.append(timestamp=None, key=None, value=None, headers=form.headers)
+        batch.close()
+        target = partitions[partition % len(partitions)]
+        await (await self._producer.send_batch(batch, self._topic, partition=target))
+
+
+class _Form(Struct, frozen=True):
+    """A dead letter as a record, whole or with less of it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def one_line(text: str) -> str:
+    """Return the text without control characters and without what UTF-8 cannot express."""
+    return _CONTROLS.sub(" ", text).encode(errors="replace").decode()

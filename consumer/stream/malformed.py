@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
+import structlog
 from aiokafka import ConsumerRecord
 from msgspec import Struct
 
@@ -12,6 +13,8 @@ from consumer.records.fetching import UndecodableRecord
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter
 from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
+
+_log = structlog.get_logger("malformed")
 
 _AT_ONCE: Final = 100
 _RETRY_AFTER: Final = 2.0
@@ -26,7 +29,10 @@ class _Malformed(Struct, frozen=True):
 
 
 class MalformedRecords:
-    """Stores them in batches, in order, until stored: their offsets wait, the program does not."""
+    """Stores them in batches until stored: their offsets wait, the program does not.
+
+    One that the topic refuses is tried again after those that came later, so that it holds back nothing but itself.
+    """
 
     def __init__(self, dead_letters: DeadLetters, ledger: Ledger) -> None:
         self.bytes_waiting = 0
@@ -34,33 +40,42 @@ class MalformedRecords:
         self._ledger = ledger
         self._records: deque[_Malformed] = deque()
         self._batch: list[_Malformed] = []
+        self._refused: deque[tuple[float, _Malformed]] = deque()
+        """Those that could not be stored, and when to try again."""
         self._generation = 0
+        self._work = asyncio.Event()
+        """There is something to store, and it may be stored."""
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __len__(self) -> int:
         """Return how many are not stored yet."""
-        return len(self._batch) + len(self._records)
+        return len(self._batch) + len(self._records) + len(self._refused)
 
     def oldest_arrival(self) -> float | None:
         """Return when the oldest record that is not stored was read; None without one."""
-        oldest = next(chain(self._batch, self._records), None)
-        return None if oldest is None else oldest.event.arrived_at
+        refused = (malformed for _, malformed in self._refused)
+        everything = chain(self._batch, islice(self._records, 1), refused)
+        return min((malformed.event.arrived_at for malformed in everything), default=None)
 
     def put(self, record: ConsumerRecord[bytes, bytes], event: Waiting, generation: int, error: str) -> None:
         """Take a record that is no event; `error` says why, without its content."""
         letter = letter_of(record)
         self._generation = generation
         self._records.append(_Malformed(letter, event, generation, error))
-        self.bytes_waiting += len(letter.value or b"")
+        self.bytes_waiting += letter.size
+        self._work.set()
         self._arrived.set()
 
     async def run(self) -> None:
         """Store what arrives, until cancelled."""
         while True:
-            await self._arrived.wait()
-            batch = self._batch = [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]
+            await self._work.wait()
+            batch = self._batch = self._next_batch()
+            if not batch:
+                await self._until_due()
+                continue
             self._idle.clear()
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -68,16 +83,31 @@ class MalformedRecords:
             finally:
                 self._idle.set()
                 self._batch = []
-            failed = [malformed for malformed, task in zip(batch, stored, strict=True) if not task.result()]
-            if failed and failed[0].generation == self._generation:
-                self._records.extendleft(reversed(failed))
-                await asyncio.sleep(_RETRY_AFTER)
-            if not self._records:
-                self._arrived.clear()
+            due = asyncio.get_running_loop().time() + _RETRY_AFTER
+            for malformed, task in zip(batch, stored, strict=True):
+                if not task.result() and malformed.generation == self._generation:
+                    self._refused.append((due, malformed))
+            if not (self._records or self._refused):
+                self._work.clear()
+
+    def _next_batch(self) -> list[_Malformed]:
+        batch = [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]
+        now = asyncio.get_running_loop().time()
+        while len(batch) < _AT_ONCE and self._refused and self._refused[0][0] <= now:
+            batch.append(self._refused.popleft()[1])
+        return batch
+
+    async def _until_due(self) -> None:
+        self._arrived.clear()
+        try:
+            async with asyncio.timeout_at(self._refused[0][0] if self._refused else None):
+                await self._arrived.wait()
+        except TimeoutError:
+            return
 
     async def settle(self, budget: float) -> None:
         """Begin no more, and wait, for `budget` seconds at the most, until what is being stored is stored."""
-        self._arrived.clear()
+        self._work.clear()
         try:
             async with asyncio.timeout(budget):
                 await self._idle.wait()
@@ -87,6 +117,7 @@ class MalformedRecords:
     def drop(self) -> None:
         """Forget what is not stored: the next owner of its partition reads it again."""
         self._records.clear()
+        self._refused.clear()
         self._batch = []
         self._generation = 0
         self.bytes_waiting = 0
@@ -96,7 +127,13 @@ class MalformedRecords:
             await self._dead_letters.store(malformed.letter, "malformed", malformed.error, 0)
         except DeadLetterError:
             return False
-        self.bytes_waiting = max(0, self.bytes_waiting - len(malformed.letter.value or b""))
+        except Exception as error:  # noqa: BLE001 - any exception means "not stored": the offset waits
+            # Not the text: it may quote a value.
+            event = malformed.event
+            kind = type(error).__name__
+            _log.error("dead_letter.not_stored", partition=event.partition, offset=event.offset, kind=kind)
+            return False
+        self.bytes_waiting = max(0, self.bytes_waiting - malformed.letter.size)
         self._ledger.done(malformed.generation, malformed.event, "dead_lettered")
         return True
 

@@ -73,6 +73,15 @@ def test_what_is_no_event_is_malformed_and_says_why(value: bytes, says: str) -> 
         decode_event(value)
 
 
+@pytest.mark.parametrize("letter", ["x", "å", "😀"])
+def test_k9_a_user_id_of_more_than_512_characters_is_malformed(letter: str) -> None:
+    assert decode_event(encoded(userId=letter * 512)).user_id == letter * 512
+    for length in (513, 100_000):
+        with pytest.raises(MalformedEvent, match=r"length <= 512 - at `\$.userId`") as raised:
+            decode_event(encoded(userId=letter * length))
+        assert letter * 3 not in str(raised.value)
+
+
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(MalformedEvent, match=key):

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from aiokafka import ConsumerRecord
 
 from consumer.ops.metrics import Metrics
@@ -74,7 +75,7 @@ async def test_what_is_refused_is_tried_again_until_stored() -> None:
         assert bench.stored == [0, 2]
         assert bench.committable == 1
         assert len(bench.records) == 1
-        assert bench.records.bytes_waiting == 2
+        assert bench.records.bytes_waiting == 3  # key and value
         bench.refuses = set()
         await asyncio.sleep(3)
 
@@ -136,3 +137,44 @@ async def test_nothing_more_is_stored_once_settled() -> None:
         await asyncio.sleep(5)
 
     assert bench.stored[100:] == [200]
+
+
+@in_virtual_time
+async def test_p5_records_that_are_refused_hold_back_none_that_come_later() -> None:
+    bench = Bench()
+    bench.refuses = set(range(150))
+    async with bench.running():
+        bench.put(*range(150))
+        await asyncio.sleep(1)
+        bench.put(*range(150, 400))
+        await asyncio.sleep(0.5)
+        assert sorted(bench.stored) == list(range(150, 400))
+        assert len(bench.records) == 150
+        assert bench.records.oldest_arrival() == 0.0
+        bench.refuses = set()
+        await asyncio.sleep(4)
+
+    assert sorted(bench.stored) == list(range(400))
+    assert len(bench.records) == bench.records.bytes_waiting == 0
+
+
+@in_virtual_time
+async def test_k2_any_exception_means_not_stored_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    failures: list[Exception] = [AssertionError("Need at least one: key or value"), RuntimeError(), OSError()]
+    store = bench.store
+
+    async def failing(letter: Letter, reason: Reason, error: str, attempts: int) -> None:
+        if failures:
+            raise failures.pop()
+        await store(letter, reason, error, attempts)
+
+    monkeypatch.setattr(bench, "store", failing)
+    async with bench.running():
+        bench.put(0)
+        await asyncio.sleep(1)
+        assert bench.committable == 0
+        await asyncio.sleep(20)
+
+    assert bench.stored == [0]
+    assert bench.committable == 1000
