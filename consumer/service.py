@@ -4,7 +4,6 @@ import asyncio
 import os
 import platform
 import random
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +27,7 @@ from consumer.ops.overview import Overview, Parts
 from consumer.ops.recent import Recent, RememberedDeadLetters
 from consumer.ops.tracing import open_tracing
 from consumer.settings import Settings
+from consumer.stopping import stopping
 from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
 from consumer.stream.giving_up import GivingUp
@@ -47,22 +47,28 @@ _log = structlog.get_logger("service")
 
 
 async def run(settings: Settings) -> int:
-    """Consume, sync and commit until SIGTERM or SIGINT; return the exit code.
+    """Consume, sync and commit until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
     Raises:
         Failure: it cannot start, or cannot go on: Kafka, a missing topic, a port that is taken.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stopping.set)
+    _log.info(
+        "service.started",
+        version=version("sesamy-mailmojo"),
+        topic=settings.kafka.topic,
+        group=settings.group_id,
+        list=settings.mailmojo.list_id,
+        sesamy_requests_per_minute=settings.sesamy.requests_per_minute,
+        mailmojo_requests_per_second=settings.mailmojo.requests_per_second,
+        dry_run=settings.sync.dry_run,
+    )
     try:
-        async with open_service(settings) as service:
-            await service.run(stopping)
+        with stopping() as stop:
+            async with open_service(settings) as service:
+                stop.begun()
+                await service.run(stop.requested)
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        _log.info("service.stopped")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from consumer import signals
 from consumer.cli import output
 from consumer.failure import Failure
 from consumer.settings import SettingsError
@@ -33,34 +33,50 @@ DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong usage or settings."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    code = _run(given)
     try:
-        given = sys.argv[1:] if argv is None else list(argv)
+        output.flush()
+    except Failure as failure:
+        output.discard()
+        failed = _fail(failure)
+        return code or failed
+    return code
+
+
+def _run(given: Sequence[str]) -> int:
+    try:
         args = _parser(given).parse_args(given)
         code: int = args.handler(args)
-        sys.stdout.flush()
     except SystemExit as done:  # argparse, after --help or a complaint about the usage
         return done.code if isinstance(done.code, int) else WRONG_USAGE
-    except BrokenPipeError:  # somebody read the first lines only, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except (SettingsError, Failure, ExceptionGroup) as error:
+        return signals.exit_code(list(given))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the exit code is one of ours
         return _fail(error)
     return code
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: BaseException) -> int:
     expected = next((one for one in _leaves(error) if isinstance(one, SettingsError | Failure)), None)
     if expected is None:
-        raise error
-    output.complain(str(expected))
+        if any(isinstance(one, OSError) for one in _leaves(error)):
+            try:  # code of others prints, too: was it that?
+                output.flush()
+            except Failure as failure:
+                return _fail(failure)
+        from consumer.cli import crash  # noqa: PLC0415 - seldom needed
+
+        crash.tell(error)
+        return FAILED
+    if not isinstance(expected, output.NoReader):
+        output.complain(str(expected))
     return WRONG_USAGE if isinstance(expected, SettingsError) else FAILED
 
 
-def _leaves(error: Exception) -> Iterator[Exception]:
-    if isinstance(error, ExceptionGroup):
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _leaves(one)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import Struct, structs, to_builtins
 
 from consumer.cli import output
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, load
 

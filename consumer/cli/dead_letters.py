@@ -5,13 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
 from consumer.cli.progress import shown
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -223,17 +224,18 @@ def _export(args: argparse.Namespace) -> int:
     from consumer.replay.record import to_line  # noqa: PLC0415
 
     try:
-        with args.to.open("xb") if args.to else os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
+        with args.to.open("xb") if args.to else nullcontext() as file:
+            put = file.write if file else output.write_bytes
 
             def write(letter: "StoredLetter", _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
                 record = letter.record
-                file.write(to_line(record if args.unmasked else masked(record, settings.kafka.value_pointer or "")))
+                put(to_line(record if args.unmasked else masked(record, settings.kafka.value_pointer or "")))
 
             given, _ = run_loop(_each(settings, args, write))
     except FileExistsError:
         raise SettingsError(f"--to {args.to}: the file exists; choose another one") from None
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
+        if args.to is None:
             raise
         raise SettingsError(f"--to {args.to}: {error.strerror}") from error
     how = "" if args.unmasked else "; masked: their values are not the original ones (--unmasked)"

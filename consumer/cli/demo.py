@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from consumer.cli import output
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import SettingsError
 

@@ -1,12 +1,11 @@
 """`ingest`: an HTTP endpoint that takes Sesamy's webhooks and writes them to the topic."""
 
 import argparse
-import asyncio
 import os
-import signal
 
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.settings import Settings, load
+from consumer.stopping import stopping
 
 _EPILOG = """\
 example:
@@ -28,7 +27,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser(
         "ingest",
         help="an HTTP endpoint that takes Sesamy webhooks and writes them to the topic, keyed by user",
-        description="Takes Sesamy's webhooks over HTTP and writes them to the topic, until SIGTERM or SIGINT.",
+        description="Takes Sesamy's webhooks over HTTP and writes them to the topic, until SIGTERM, SIGINT or SIGHUP.",
         epilog=_EPILOG,
     )
     parser.set_defaults(handler=_handle)
@@ -46,14 +45,6 @@ def _handle(args: argparse.Namespace) -> int:
 async def _until_stopped(settings: Settings) -> int:
     from consumer.ingest.run import run  # noqa: PLC0415 - pulls in the HTTP server
 
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stopping.set)
-    try:
-        await run(settings, stopping)
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+    with stopping() as stop:
+        await run(settings, stop.requested, stop.begun)
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
 from consumer.cli.progress import shown
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, SettingsError, load
 

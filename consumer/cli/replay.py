@@ -12,7 +12,7 @@ from msgspec import Struct, to_builtins
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
 from consumer.cli.progress import duration, shown, time_left
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, SettingsError, load
 

@@ -1,18 +1,11 @@
 """`run`: the service."""
 
 import argparse
-import asyncio
 import gc
 import os
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
 
 from consumer.settings import load
 from consumer.settings.tree import table
-
-T = TypeVar("T")
-
-_END_OF_TLS: Final = 1.0
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,6 +23,7 @@ def _handle(args: argparse.Namespace) -> int:
     settings = load(os.environ, args.config)
 
     from consumer import service  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
+    from consumer.event_loop import run_loop  # noqa: PLC0415
     from consumer.ops import logs  # noqa: PLC0415
 
     logs.configure(settings.log)
@@ -37,29 +31,6 @@ def _handle(args: argparse.Namespace) -> int:
     gc.freeze()
     gc.set_threshold(10_000)
     return run_loop(service.run(settings))
-
-
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop of its own, the faster one where it is installed."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return asyncio.run(main)
-
-    class Loop(uvloop.Loop):
-        """Waits a second for the other side's end of TLS, not half a minute.
-
-        With uvloop 0.23 that end is never noticed when an answer arrives during it, as a broker's to a fetch does:
-        half of the `stop()`s of a consumer took those 30 s, and with asyncio's own loop none (seen on a broker).
-        """
-
-        async def create_connection(self, *args: Any, **options: Any) -> Any:
-            if options.get("ssl"):
-                options.setdefault("ssl_shutdown_timeout", _END_OF_TLS)
-            return await super().create_connection(*args, **options)
-
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        return runner.run(main)
 
 
 def _epilog() -> str:

@@ -2,16 +2,16 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from consumer.cli import output
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import SettingsError
+from consumer.stopping import on_stop
 
 if TYPE_CHECKING:
     from consumer.sandbox import Options, Rule, Sandbox
@@ -46,7 +46,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser(
         "sandbox",
         help="only the fakes (Sesamy API, Mailmojo API), with latency, quotas, faults and a request log",
-        description="Serves fakes of Sesamy's and Mailmojo's APIs on 127.0.0.1 until SIGINT or SIGTERM.\n"
+        description="Serves fakes of Sesamy's and Mailmojo's APIs on 127.0.0.1 until SIGINT, SIGTERM or SIGHUP.\n"
         "They are built from references, unverified against the live services.",
         epilog=_EPILOG + "\n".join(lines),
     )
@@ -153,13 +153,11 @@ async def _serve(args: argparse.Namespace, options: "Options") -> int:
     else:
         world.populate(args.users, args.seed, kinds=ORDINARY if args.ordinary else USERS)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     try:
-        async with Sandbox(options, world=world) as sandbox:
-            _announce(args, sandbox)
-            await stop.wait()
+        with on_stop(stop.set):
+            async with Sandbox(options, world=world) as sandbox:
+                _announce(args, sandbox)
+                await stop.wait()
     except OSError as error:
         raise Failure(
             f"the sandbox cannot start: {error} (--sesamy-port, --mailmojo-port, --control-port, --log)"

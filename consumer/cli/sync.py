@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct, to_builtins
 
 from consumer.cli import output
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings, load
 from schemas.events import LONGEST_USER_ID

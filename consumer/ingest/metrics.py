@@ -2,6 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from consumer.ops.metrics import ReadCounter
+from consumer.stdio import lines_dropped
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _PREFIX = "sesamy_mailmojo_ingest_"
 
@@ -36,6 +39,12 @@ class IngestMetrics:
         )
         self.last_stored = Gauge(
             f"{_PREFIX}last_stored_timestamp_seconds", "When an event was last stored.", registry=self.registry
+        )
+
+        self.registry.register(
+            ReadCounter(
+                "sesamy_mailmojo_log_lines_dropped_total", "Lines of the log that could not be written.", lines_dropped
+            )
         )
 
     def exposition(self) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, cast
 
@@ -26,8 +26,10 @@ _TICK_BOUND: Final = 15.0
 """Seconds without a turn of the watching task until the process counts as stuck; each of its calls is shorter."""
 
 
-async def run(settings: Settings, stopping: asyncio.Event) -> None:
+async def run(settings: Settings, stopping: asyncio.Event, begun: Callable[[], object] = lambda: None) -> None:
     """Take events until `stopping` is set; then listen no more, and answer what was accepted.
+
+    `begun` is called once Kafka is connected: until then this may be cancelled.
 
     Raises:
         Failure: Kafka is out of reach, the topic is missing, or a port is taken.
@@ -35,6 +37,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     metrics = IngestMetrics()
     store = TopicStore(settings.kafka, metrics)
     await store.start()
+    begun()
     try:
         endpoint = Endpoint(
             Gate(settings.ingest.secret, clock=time.monotonic),

@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from consumer.clock import Clock
+from consumer.line_writer import LineStream
 from consumer.masking import is_clean, mask_addresses, mask_secrets
 from consumer.settings import LogSettings
 
@@ -26,16 +27,21 @@ _OF_A_KIND: Final = 20
 
 _KINDS_KEPT: Final = 1000
 
+_FIRST: Final = ("timestamp", "level", "event", "user_id")
+"""What every line starts with, where there is such a value."""
+
 _JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries: bool = True) -> None:
     """Send this process's logs to the stream (stderr by default) as the settings say.
 
-    Without `libraries` what others log of a failure is left out: a command tells it in one line at its end.
-    A call below the configured level costs a method call that does nothing.
+    Each line starts with time, level, event and user id. Without `libraries` what others log of a failure is left out:
+    a command tells it in one line at its end. A call below the configured level costs a method call that does nothing.
     """
     stream = stream or sys.stderr
+    if isinstance(stream.buffer, LineStream):
+        stream.buffer.writer.resumed = _tell_of_dropped
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -43,6 +49,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries:
         QuietRepeats(Repeats(_OF_A_KIND, _QUIET_SECONDS)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _in_order,
     ]
     factory: structlog.BytesLoggerFactory | structlog.WriteLoggerFactory
     if settings.format == "json":
@@ -52,7 +59,10 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries:
         processors.append(mask)
         processors.append(
             structlog.dev.ConsoleRenderer(
-                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+                colors=stream.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,
+                pad_event_to=24,
+                sort_keys=False,
             )
         )
         factory = structlog.WriteLoggerFactory(stream)
@@ -65,6 +75,14 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries:
     least = logging.WARNING if libraries else logging.CRITICAL
     logging.basicConfig(level=max(level, least), handlers=[LibraryRecords(quiet_seconds=_QUIET_SECONDS)], force=True)
     logging.captureWarnings(capture=True)
+
+
+def _tell_of_dropped(count: int) -> None:
+    structlog.get_logger("logs").warning("log.lines_dropped", count=count)
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {**{name: event[name] for name in _FIRST if name in event}, **event}
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

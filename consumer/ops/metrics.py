@@ -1,12 +1,14 @@
 """Every metric in one place: its name, its labels and one line of meaning; `docs/metrics.md` is made from it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+from consumer.stdio import lines_dropped
 
 REASONS: Final = ("malformed", "rejected", "exhausted")
 """Why a record is a dead letter: the values of that label."""
@@ -86,6 +88,12 @@ class Metrics:
             "account_fields_degraded", "1 when Mailmojo offers no way to list and create account fields."
         )
 
+        self._read(
+            "log_lines_dropped_total",
+            "Lines of the log that could not be written: the reader is too slow or gone, or the disk is full.",
+            lines_dropped,
+        )
+
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -99,6 +107,10 @@ class Metrics:
         count = CountOf(histogram, name, meaning, labels)
         self.registry.register(count)
         return count
+
+    def _read(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        name = self._describe("counter", name, (), meaning)
+        self.registry.register(ReadCounter(name, meaning, value))
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         name = self._describe("gauge", name, labels, meaning)
@@ -137,3 +149,15 @@ class CountOf(Collector):
                 if sample.name.endswith("_count"):
                     family.add_metric([sample.labels[label] for label in labels], sample.value)
         return [family]
+
+
+class ReadCounter(Collector):
+    """A counter that is kept elsewhere, and read when asked for."""
+
+    def __init__(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        self._about = (name, meaning)
+        self._value = value
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the one family there is."""
+        return [CounterMetricFamily(*self._about, value=self._value())]

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 
 _LOOK = 0.02
 

@@ -11,8 +11,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from consumer import kafka
-from consumer.cli.run import run_loop
 from consumer.clients.build import open_clients
+from consumer.event_loop import run_loop
 from consumer.ops import logs
 from consumer.ops.metrics import Metrics
 from consumer.service import rules_of

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -6,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
+import structlog.testing
 
 from consumer import cli
 from consumer.failure import Failure
@@ -165,15 +168,38 @@ def raising(error: BaseException) -> Callable[[object], int]:
 def test_what_a_handler_raises_becomes_an_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
-    monkeypatch.setattr("consumer.cli.run._handle", raising(error))
-    assert cli.main(["run"]) == code
+    monkeypatch.setattr("consumer.cli.check._handle", raising(error))
+    assert cli.main(["check"]) == code
     assert capsys.readouterr().err == said
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumer.cli.run._handle", raising(ExceptionGroup("tasks", [ZeroDivisionError()])))
-    with pytest.raises(ExceptionGroup):
-        cli.main(["run"])
+@pytest.mark.parametrize(
+    "error", [ExceptionGroup("tasks", [ZeroDivisionError("kari@example.no")]), asyncio.CancelledError(), MemoryError()]
+)
+def test_a_mistake_of_ours_shows_where_it_is_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    structlog.reset_defaults()
+    monkeypatch.setattr("consumer.cli.run._handle", raising(error))
+    assert cli.main(["run"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert said.splitlines()[-1].startswith("sesamy-mailmojo: internal error: ")
+    assert "kari" not in said
+
+
+def test_a_mistake_of_ours_is_an_event_where_a_log_is_configured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("consumer.cli.run._handle", raising(ZeroDivisionError()))
+    with structlog.testing.capture_logs() as logs:
+        structlog.configure()
+        try:
+            assert cli.main(["run"]) == 1
+        finally:
+            structlog.reset_defaults()
+    assert [(event["event"], type(event["exc_info"])) for event in logs] == [("command.crashed", ZeroDivisionError)]
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

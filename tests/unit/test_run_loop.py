@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from consumer.cli.run import run_loop
+from consumer.event_loop import run_loop
 from tests.certificates import Authority
 
 
