@@ -78,7 +78,7 @@ def _handle(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(_told(backfill, args, settings, ended=ended))
+        output.lines(_told(backfill, args, settings, ended=ended))
     return 0 if ended else INTERRUPTED
 
 

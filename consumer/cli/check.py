@@ -53,7 +53,7 @@ def _handle(args: argparse.Namespace) -> int:
         if args.json:
             output.print_json(to_builtins(check))
         else:
-            print(f"{check.status:7}  {check.name:{width}}  {check.detail}")
+            output.line(f"{check.status:7}  {check.name:{width}}  {check.detail}")
     return 1 if any(check.status != "ok" for check in checks) else 0
 
 

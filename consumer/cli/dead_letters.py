@@ -155,13 +155,13 @@ def _list(args: argparse.Namespace) -> int:
             if applies
         )
         about = f"{found['userId']}  {letter.attempts} attempts{retries}  {found['error']}{marks}"
-        print(f"{found['place']:8}  {letter.at}  {letter.reason:9}  {about}")
+        output.line(f"{found['place']:8}  {letter.at}  {letter.reason:9}  {about}")
 
     given, before = run_loop(_each(settings, args, show))
     if not args.json:
         others = f"; put back: {before}{'' if args.all else ' (--all shows them)'}" if before else ""
         still = given - before if args.all else given
-        print(f"dead letters not put back: {still}{others}", file=sys.stderr)
+        output.note(f"dead letters not put back: {still}{others}")
     return 0
 
 
@@ -203,8 +203,8 @@ def _show(args: argparse.Namespace) -> int:
             return
         headers = about.pop("headers")
         for name, value in (*about.items(), *((f"header {name}", value) for name, value in headers.items())):
-            print(f"{name:12}  {'-' if value is None else value}")
-        print()
+            output.line(f"{name:12}  {'-' if value is None else value}")
+        output.line()
 
     given, _ = run_loop(_each(settings, args, show))
     if given < len(set(args.places)):
@@ -239,7 +239,7 @@ def _export(args: argparse.Namespace) -> int:
             raise
         raise SettingsError(f"--to {args.to}: {error.strerror}") from error
     how = "" if args.unmasked else "; masked: their values are not the original ones (--unmasked)"
-    print(f"{given} dead letters exported{how}", file=sys.stderr)
+    output.note(f"{given} dead letters exported{how}")
     return 0
 
 
@@ -260,7 +260,7 @@ def _retry(args: argparse.Namespace) -> int:
         _print_plan(plan, settings.kafka.topic, certain=args.yes)
     work, complete = retry.PutBack(settings, plan), True
     if count and not args.dry_run:
-        if not args.yes and not _confirmed(count):
+        if not args.yes and not output.confirms(f"Type {count} to put them back: ", str(count)):
             output.complain("nothing was put back")
             return 1
         complete = run_loop(_put_back(work))
@@ -269,7 +269,7 @@ def _retry(args: argparse.Namespace) -> int:
         output.print_json(found | {"complete": complete})
     elif not args.dry_run:
         end = "" if complete else "stopped: "
-        print(f"{end}{work.count} put back into {settings.kafka.topic}")
+        output.line(f"{end}{work.count} put back into {settings.kafka.topic}")
     return 0 if complete else INTERRUPTED
 
 
@@ -281,13 +281,6 @@ async def _put_back(work: "PutBack") -> bool:
 def _print_plan(plan: "Plan", topic: str, *, certain: bool) -> None:
     by_reason = ", ".join(f"{number} {reason or 'of no reason'}" for reason, number in sorted(plan.reasons.items()))
     would = "to be" if certain else "would be"
-    print(f"{len(plan.chosen)} {would} put back into {topic}" + (f": {by_reason}" if by_reason else ""))
+    output.line(f"{len(plan.chosen)} {would} put back into {topic}" + (f": {by_reason}" if by_reason else ""))
     for why, number in sorted(plan.left_out.items()):
-        print(f"{number} left out: {why}")
-
-
-def _confirmed(count: int) -> bool:
-    try:
-        return input(f"Type {count} to put them back: ").strip() == str(count)
-    except EOFError:
-        return False
+        output.line(f"{number} left out: {why}")

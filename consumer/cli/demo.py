@@ -44,6 +44,7 @@ def _handle(args: argparse.Namespace) -> int:
         raise SettingsError("--config: the demo brings its own settings; leave it out, or use `sesamy-mailmojo run`")
     if importlib.util.find_spec("rich") is None:
         raise Failure("the demo needs more packages: pip install 'sesamy-mailmojo[demo]'")
+    output.require()
     return run_loop(_demo(args))
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -133,7 +132,7 @@ def _handle(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(reports.builtins(report))
     else:
-        print(text.render(report, earlier))
+        output.lines(text.render(report, earlier))
     for path, render in files.items():  # after the print: a disk that is full by now must not take the figures, too
         _write(path, render(report, earlier))
     return 0 if report.ok else 1
@@ -261,5 +260,5 @@ async def _run(args: argparse.Namespace, plan: "LoadPlan", settings: Settings) -
                 finished = await interruptible(work())
         finally:
             if test.kept:
-                print(f"kept: {test.kept}", file=sys.stderr)
+                output.note(f"kept: {test.kept}")
     return report if finished else None

@@ -3,6 +3,7 @@
 No other module of the command line prints. What is foreign (records, answers, file names) may be part of any text.
 """
 
+import json
 import os
 import sys
 
@@ -41,6 +42,21 @@ def complain(text: str) -> None:
     note(f"sesamy-mailmojo: {' '.join(text.split())}")
 
 
+def confirms(question: str, answer: str) -> bool:
+    """Ask at the terminal, and return whether this was the answer. Raises `Failure` as `line` does."""
+    flush()
+    try:
+        return input(question).strip() == answer
+    except EOFError:
+        return False
+
+
+def require() -> None:
+    """Make sure that there is a stdout, for code that prints by itself. Raises `Failure` as `line` does."""
+    if sys.stdout is None:
+        raise _closed()
+
+
 def print_json(value: object) -> None:
     """Print a value as one line of JSON. Raises `Failure` as `line` does."""
     _write(to_json(value))
@@ -49,15 +65,16 @@ def print_json(value: object) -> None:
 def to_json(value: object) -> str:
     """Return a value as one line of JSON that stdout can show."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return printable_json(
-        orjson.dumps(value).decode(), only_ascii=not encoding.lower().replace("-", "").startswith("utf")
-    )
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # half a character, or a number beyond 64 bits
+        text = json.dumps(value)
+    return printable_json(text, only_ascii=not encoding.lower().startswith("utf"))
 
 
 def write_bytes(data: bytes) -> None:
     """Write bytes to stdout. Raises `Failure` as `line` does."""
-    if sys.stdout is None:
-        raise _closed()
+    require()
     try:
         sys.stdout.buffer.write(data)
     except OSError as error:
@@ -88,8 +105,7 @@ def stdout_failure(error: OSError) -> Failure:
 
 
 def _write(text: str) -> None:
-    if sys.stdout is None:
-        raise _closed()
+    require()
     try:
         print(text)
     except OSError as error:

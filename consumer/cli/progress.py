@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from consumer.printable import printable
+
 _EVERY: Final = 0.5
 _LINE: Final = "\r\x1b[K"
 
@@ -19,7 +21,7 @@ async def shown(line: Callable[[], str]) -> AsyncIterator[None]:
 
     async def show() -> None:
         while True:
-            print(f"{_LINE}{line()}", end="", file=sys.stderr, flush=True)
+            print(f"{_LINE}{printable(line())}", end="", file=sys.stderr, flush=True)
             await asyncio.sleep(_EVERY)
 
     task = asyncio.create_task(show())

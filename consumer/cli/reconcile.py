@@ -87,7 +87,7 @@ def _handle(args: argparse.Namespace) -> int:
     search, ended = run_loop(_search(settings, addresses))
     found = search.found
     if not args.json:
-        print(report.found(found, ended=ended))
+        output.lines(report.found(found, ended=ended))
     for complaint in report.complaints(found):
         output.complain(mask(complaint))
     clearing = None
@@ -98,7 +98,7 @@ def _handle(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(report.result(found, clearing, dry_run=args.dry_run, ended=ended))
     elif clearing:
-        print(report.cleared(clearing, len(found.suspects), dry_run=args.dry_run, ended=ended))
+        output.lines(report.cleared(clearing, len(found.suspects), dry_run=args.dry_run, ended=ended))
     if not ended:
         return INTERRUPTED
     return FAILED if found.failed or (clearing and (clearing.failed or clearing.tally.differing)) else DONE
@@ -127,7 +127,7 @@ async def _clear(
         if not args.dry_run:
             log_audit(cleared)
         elif not args.json:
-            print(mask(report.preview(cleared)))
+            output.line(mask(report.preview(cleared)))
 
     async with _clients(settings, lambda: f"{clearing.tally.cleared} contacts are done; run it again") as clients:
         clearing = Clearing(
@@ -173,17 +173,10 @@ def _make_sure(found: "Found", args: argparse.Namespace, mask: Callable[[str], s
             )
         return
     for suspect in found.suspects[:_SHOWN]:
-        print(mask(f"  {suspect.address}  {suspect.user_id}"))
+        output.line(mask(f"  {suspect.address}  {suspect.user_id}"))
     if count > _SHOWN:
-        print(f"  and {count - _SHOWN} more (--dry-run shows all)")
+        output.line(f"  and {count - _SHOWN} more (--dry-run shows all)")
     if found.alarm:
         output.complain(f"{found.alarm}: wrong credentials, or another tenant?")
-    if not _confirmed(count):
+    if not output.confirms(f"Type {count} to clear them: ", str(count)):
         raise Failure("nothing was cleared")
-
-
-def _confirmed(count: int) -> bool:
-    try:
-        return input(f"Type {count} to clear them: ").strip() == str(count)
-    except EOFError:
-        return False

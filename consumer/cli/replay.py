@@ -120,7 +120,7 @@ def _handle(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json(to_builtins(summary))
     else:
-        print(_told(args, summary))
+        output.line(_told(args, summary))
     return 0 if summary.complete else INTERRUPTED
 
 

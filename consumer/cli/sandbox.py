@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -162,7 +161,7 @@ async def _serve(args: argparse.Namespace, options: "Options") -> int:
         raise Failure(
             f"the sandbox cannot start: {error} (--sesamy-port, --mailmojo-port, --control-port, --log)"
         ) from error
-    print(f"{sandbox.log.count} requests, {len(sandbox.log.violations)} violations of the references", file=sys.stderr)
+    output.note(f"{sandbox.log.count} requests, {len(sandbox.log.violations)} violations of the references")
     return 0
 
 
@@ -171,14 +170,17 @@ def _announce(args: argparse.Namespace, sandbox: "Sandbox") -> None:
     if args.json:
         output.print_json({"environment": environment, "control_url": sandbox.control_url})
     else:
-        print("Fakes of both APIs, built from references, unverified against the live services.\n")
-        print(f"  Sesamy    {sandbox.sesamy_url}   (token: {sandbox.token_url})")
-        print(f"  Mailmojo  {sandbox.mailmojo_url}   (list {sandbox.list_id})")
-        print(f"  control   {sandbox.control_url}/   (log, violations, users, contacts, faults)")
-        print(f"  world     {len(sandbox.world.user_ids())} users, seed {args.seed}\n\nPoint the service at them:\n")
-        print("\n".join(f"  export {name}={value}" for name, value in environment.items()))
-        print("\nCtrl-C ends it.")
-    sys.stdout.flush()
+        output.line("Fakes of both APIs, built from references, unverified against the live services.")
+        output.line()
+        output.line(f"  Sesamy    {sandbox.sesamy_url}   (token: {sandbox.token_url})")
+        output.line(f"  Mailmojo  {sandbox.mailmojo_url}   (list {sandbox.list_id})")
+        output.line(f"  control   {sandbox.control_url}/   (log, violations, users, contacts, faults)")
+        output.line(f"  world     {len(sandbox.world.user_ids())} users, seed {args.seed}")
+        output.lines("\nPoint the service at them:\n")
+        for name, value in environment.items():
+            output.line(f"  export {name}={value}")
+        output.lines("\nCtrl-C ends it.")
+    output.flush()
 
 
 def _number(kind: type[T], meaning: str, low: float, high: float) -> Callable[[str], T]:

@@ -125,7 +125,7 @@ def _handle(args: argparse.Namespace) -> int:
         if args.json:
             output.print_json(to_builtins(result))
         else:
-            print(result.line)
+            output.line(result.line)
     return 1 if any(result.status in _BAD for result in results) else 0
 
 

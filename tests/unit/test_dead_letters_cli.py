@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from consumer import cli
-from consumer.cli import dead_letters
+from consumer.cli import output
 from consumer.dead_letters.retried import Retried
 from consumer.dead_letters.retry import _obstacle
 from consumer.dead_letters.stored import RETRIES_HEADER, StoredLetter, Wanted, masked
@@ -132,4 +132,4 @@ def test_the_count_confirms(monkeypatch: pytest.MonkeyPatch, typed: str | None, 
         return typed
 
     monkeypatch.setattr("builtins.input", answer)
-    assert dead_letters._confirmed(12) is sure
+    assert output.confirms("how many? ", "12") is sure

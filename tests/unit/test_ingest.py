@@ -276,7 +276,7 @@ def test_without_a_secret_it_does_not_start(
 
 def test_the_page_lists_what_is_counted() -> None:
     page = (Path(__file__).parents[2] / "docs/feeding-the-topic.md").read_text(encoding="utf-8")
-    listed = dict(re.findall(r"^\| `(sesamy_mailmojo_ingest_\w+)` \| (.+) \|$", page, re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(sesamy_mailmojo_(?:ingest|log)_\w+)` \| (.+) \|$", page, re.MULTILINE))
     counted = {
         family.name + ("_total" if family.type == "counter" else ""): family.documentation
         for family in IngestMetrics().registry.collect()
