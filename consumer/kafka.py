@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
@@ -28,7 +28,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
-from consumer import kafka_tls
+from consumer import kafka_stopping, kafka_tls
 from consumer.failure import Failure
 from consumer.partitioner import partition_of
 from consumer.records import fetching
@@ -36,6 +36,7 @@ from consumer.settings import KafkaSettings
 
 T = TypeVar("T")
 
+stop = kafka_stopping.stop
 fetching.install()  # every consumer is configured here, and none may end on a record that it cannot decode
 
 _CONNECT_SECONDS = 5.0
@@ -91,8 +92,11 @@ def consumer_arguments(kafka: KafkaSettings, group_id: str) -> dict[str, Any]:
         # the usual 500 ms, half of the throughput was lost while a group rebalanced every 2 s; now a fifth is.
         "fetch_max_wait_ms": 100,
         "heartbeat_interval_ms": int(heartbeat_interval(kafka) * 1000),
-        # How late new partitions, or a topic made anew, are noticed.
-        "metadata_max_age_ms": 30_000,
+        # How late new partitions, or a topic made anew, are noticed; it also keeps idle connections from being dropped.
+        "metadata_max_age_ms": 5_000,
+        # A broker answers a join when all members are back, at most a session later; what takes longer is a dead
+        # connection, and is replaced.
+        "request_timeout_ms": session + 3_000,
     }
 
 
@@ -154,21 +158,6 @@ async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def stop(client: AIOKafkaConsumer | AIOKafkaProducer, patience: float = 1.5) -> None:
-    """Stop a client within about so many seconds.
-
-    With the broker away its own `stop` goes on trying, and a consumer's may raise CancelledError though nobody
-    cancelled it (measured).
-    """
-    stopping: asyncio.Future[None] = asyncio.ensure_future(client.stop())  # type: ignore[no-untyped-call]
-    await asyncio.wait([stopping], timeout=patience)
-    if not stopping.done():
-        stopping.cancel()
-        await asyncio.wait([stopping], timeout=0.5)
-    if stopping.done() and not stopping.cancelled():
-        stopping.exception()  # heard; there is nothing left to do about it
-
-
 async def topic_partitions(kafka: KafkaSettings, names: Collection[str]) -> dict[str, int]:
     """Return how many partitions each of these topics has; a topic that does not exist is left out, never created.
 
@@ -190,13 +179,18 @@ async def count_partitions(client: AIOKafkaAdminClient, names: Collection[str]) 
     }
 
 
-async def group_offsets(client: AIOKafkaAdminClient, group_id: str, topic: str) -> Mapping[int, Committed]:
+async def group_offsets(
+    client: AIOKafkaAdminClient, group_id: str, topic: str, partitions: int | None = None
+) -> Mapping[int, Committed]:
     """Return the group's commits by partition of the topic, metadata included; empty for a new group.
+
+    `partitions` is how many the topic has, where that is known already.
 
     Raises:
         KafkaError, TimeoutError: inside `admin` they become a Failure.
     """
-    partitions = (await count_partitions(client, {topic})).get(topic, 0)
+    if partitions is None:
+        partitions = (await count_partitions(client, {topic})).get(topic, 0)
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     if not places:
         return {}

@@ -5,21 +5,22 @@ import os
 import platform
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer import kafka
+from consumer import kafka, kafka_clients
 from consumer.clients.build import open_clients
 from consumer.clock import suspended_time
 from consumer.failure import Failure
+from consumer.kafka_clients import ReplaceableClient, ReplaceableProducer
 from consumer.mapping.state import Rules
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
@@ -33,17 +34,23 @@ from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
 from consumer.stream.giving_up import GivingUp
 from consumer.stream.intake import Intake
 from consumer.stream.ledger import Ledger
+from consumer.stream.limits import Limits
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
+from consumer.stream.partition_starts import PartitionStarts
+from consumer.stream.quota_share import QuotaShare
 from consumer.stream.record_lookup import RecordLookup
-from consumer.stream.source import Limits, Source, end_task
-from consumer.stream.start_offsets import StartOffsets
+from consumer.stream.source import Source
+from consumer.stream.start_offsets import Layout, StartOffsets
 from consumer.stream.user_queues import UserQueues
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
 from consumer.sync.syncer import Syncer
 
 _log = structlog.get_logger("service")
+
+_START_SECONDS: Final = 8.0
+"""Until a consumer that cannot find a broker has failed to start."""
 
 
 async def run(settings: Settings) -> int:
@@ -99,6 +106,7 @@ class Service:
                     tasks.create_task(parts.malformed.run(), name="malformed"),
                     *(tasks.create_task(it.run(), name=it.api) for it in parts.gatekeeper.breakers.values()),
                     tasks.create_task(self.overview.run(), name="overview"),
+                    tasks.create_task(parts.share.run(), name="quota-share"),
                     tasks.create_task(self._stop_when(stopping), name="stop"),
                 ]
                 await tasks.create_task(parts.source.run(), name="source")
@@ -140,13 +148,19 @@ async def open_service(
                 inject=tracing.inject if tracing else None,
             )
         )
-        consumer, producer, admin_client = await _connect(settings, stack, more)
+        limits = Limits(
+            max_pending=settings.sync.max_pending,
+            session_timeout=settings.kafka.session_timeout,
+            heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
+            shutdown_timeout=settings.sync.shutdown_timeout,
+        )
+        producer, cluster = await _connect(settings, stack, limits)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
         ledger = Ledger(metrics, time.time)
         recent = Recent(time.time)
         dead_letter_topic = DeadLetterTopic(
-            producer,
+            producer.use,
             settings.kafka.dead_letter_topic,
             metrics=metrics,
             wall_clock=time.time,
@@ -200,12 +214,18 @@ async def open_service(
             new_trace=tracing.sync if tracing else None,
         )
         give_up = GivingUp(ledger, dead_letters, lookup.letter, retry)
-        limits = Limits(
-            max_pending=settings.sync.max_pending,
-            session_timeout=settings.kafka.session_timeout,
-            heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
-            shutdown_timeout=settings.sync.shutdown_timeout,
+        share = QuotaShare(lambda: _partitions(cluster, topic), clients.set_share, timeout=limits.call_timeout)
+        intake = Intake(
+            queues,
+            ledger,
+            malformed,
+            vendor_id=settings.sesamy.vendor_id,
+            value_pointer=settings.kafka.value_pointer,
+            clock=time.monotonic,
+            carried=tracing.carried if tracing else None,
         )
+        consumer = await _start_consumer(settings, more)
+        stack.push_async_callback(kafka.stop, consumer)
         committer = Committer(
             consumer,
             ledger,
@@ -215,25 +235,18 @@ async def open_service(
             metrics=metrics,
             leased=queues.open,
         )
+        lookup_of_starts = StartOffsets(
+            consumer,
+            lambda: _layout(cluster, topic, settings.group_id),
+            topic=topic,
+            reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
+            metrics=metrics,
+            clock=time.monotonic,
+        )
         source = Source(
             consumer,
-            StartOffsets(
-                consumer,
-                lambda: kafka.group_offsets(admin_client, settings.group_id, topic),
-                topic=topic,
-                reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
-                metrics=metrics,
-                clock=time.monotonic,
-            ),
-            Intake(
-                queues,
-                ledger,
-                malformed,
-                vendor_id=settings.sesamy.vendor_id,
-                value_pointer=settings.kafka.value_pointer,
-                clock=time.monotonic,
-                carried=tracing.carried if tracing else None,
-            ),
+            PartitionStarts(lookup_of_starts, timeout=limits.call_timeout, wall_clock=time.time, counted=share.counted),
+            intake,
             committer,
             queues=queues,
             malformed=malformed,
@@ -242,7 +255,7 @@ async def open_service(
             topic=topic,
             limits=limits,
             metrics=metrics,
-            share_changed=clients.set_share,
+            share=share,
             polled=tracing.polled if tracing and tracing.records_spans else None,
         )
         parts = Parts(
@@ -257,6 +270,7 @@ async def open_service(
             metrics=metrics,
             recent=recent,
             dead_letters=dead_letter_topic,
+            share=share,
         )
         service = Service(parts, worker, give_up)
         service.admin_port = await stack.enter_async_context(
@@ -284,25 +298,47 @@ async def _require_topics(settings: Settings) -> None:
 
 
 async def _connect(
-    settings: Settings, stack: AsyncExitStack, more: Mapping[str, Any]
-) -> tuple[AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient]:
-    """Start the three Kafka clients; none of them can keep the service from ending, whatever the broker does."""
-    consumer = AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
-    producer = AIOKafkaProducer(**kafka.letter_producer_arguments(settings.kafka, STORE_SECONDS))
-    admin_client = AIOKafkaAdminClient(**kafka.connection_arguments(settings.kafka))
-    starts_and_stops: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], Coroutine[Any, Any, None]]]] = [
-        (consumer.start, consumer.stop),
-        (producer.start, producer.stop),
-        (admin_client.start, admin_client.close),
-    ]
-    for start, stop in starts_and_stops:
-        stack.push_async_callback(_stop, stop)
-        try:
-            await start()
-        except (KafkaError, OSError) as error:
-            raise Failure(kafka.explain(settings.kafka, error)) from error
-    return consumer, producer, admin_client
+    settings: Settings, stack: AsyncExitStack, limits: Limits
+) -> tuple[ReplaceableProducer, ReplaceableClient[AIOKafkaAdminClient]]:
+    """Start the clients beside the consumer; neither can keep the service from ending, whatever the broker does."""
+    own, patience = settings.kafka, {"request_timeout_ms": int(limits.call_timeout * 1000)}
+    producer = ReplaceableProducer(
+        lambda: kafka.letter_producer_arguments(own, STORE_SECONDS), own, timeout=STORE_SECONDS
+    )
+    cluster = ReplaceableClient(
+        lambda: AIOKafkaAdminClient(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
+    )
+    try:
+        for client in (producer, cluster):
+            stack.push_async_callback(client.close)
+            await client.get()
+    except (KafkaError, OSError) as error:
+        raise Failure(kafka.explain(own, error)) from error
+    return producer, cluster
 
 
-async def _stop(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    await end_task(asyncio.create_task(stop()), 1.0)
+async def _start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafkaConsumer:
+    """Return a started consumer of the group, which has not subscribed yet.
+
+    Raises:
+        Failure: Kafka is out of reach, or the certificates cannot be loaded.
+    """
+
+    def build() -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
+
+    try:
+        return await kafka_clients.start(build, settings.kafka, _START_SECONDS)
+    except (KafkaError, OSError) as error:
+        raise Failure(kafka.explain(settings.kafka, error)) from error
+
+
+async def _partitions(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str) -> int:
+    async with cluster.use() as client:
+        return len(await kafka_clients.partition_leaders(client, topic))
+
+
+async def _layout(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str, group_id: str) -> Layout:
+    async with cluster.use() as client:
+        leaders = await kafka_clients.partition_leaders(client, topic)
+        return Layout(leaders, await kafka.group_offsets(client, group_id, topic, len(leaders)))

@@ -26,8 +26,6 @@ _START_TIMEOUT = 60.0
 _TAIL = 30
 
 _PROPERTIES = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "2000",  # after a kill the same broker is let in again only when this has passed
@@ -102,6 +100,7 @@ class KafkaBroker(KafkaClient):
         listeners: Mapping[str, str] | None = None,
         advertised: Mapping[str, str] | None = None,
         scram: Sequence[str] = (),
+        joins: "KafkaBroker | None" = None,
     ) -> None:
         """Prepare a broker.
 
@@ -110,29 +109,21 @@ class KafkaBroker(KafkaClient):
             listeners: by name the security protocol of each listener beside the usual plain one; see `address`.
             advertised: by name the address that a listener tells its clients instead of its own, such as a relay's.
             scram: users that exist from the start, as `StorageTool format --add-scram` takes them.
+            joins: the first node of the cluster in which this is the second one, a broker only.
         """
-        names = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
-        controller_port, *ports = free_ports(1 + len(names))
-        self._addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+        self._names = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
+        self._advertised = dict(advertised or {})
+        self._properties = dict(properties or {})
+        self._joins = joins
+        self._controller: str = joins._controller if joins else f"127.0.0.1:{free_ports(1)[0]}"
+        self._addresses = self._choose_addresses()
         self._scram = scram
         super().__init__(self.address("PLAINTEXT"))
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
         self._config = self._folder / "kraft.properties"
         self.log = self._folder / "broker.log"
         self._process: Child | None = None
-        served = ",".join(f"{name}://{address}" for name, address in self._addresses.items())
-        told = ",".join(f"{name}://{address}" for name, address in {**self._addresses, **(advertised or {})}.items())
-        protocols = {"CONTROLLER": "PLAINTEXT", **names}
-        settings = {
-            **_PROPERTIES,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-            "listeners": f"{served},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": told,
-            "listener.security.protocol.map": ",".join(f"{name}:{way}" for name, way in protocols.items()),
-            "log.dirs": str(self._folder / "data"),
-            **(properties or {}),
-        }
-        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        self._configure()
 
     @property
     def pid(self) -> int:
@@ -168,6 +159,12 @@ class KafkaBroker(KafkaClient):
         self.kill()
         self.start()
 
+    def move(self) -> None:
+        """Serve at other addresses from the next `start` on, with the data that is there."""
+        self._addresses = self._choose_addresses()
+        self.bootstrap = self.address("PLAINTEXT")
+        self._configure()
+
     def freeze(self) -> None:
         """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
         self._running().freeze()
@@ -190,6 +187,31 @@ class KafkaBroker(KafkaClient):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _choose_addresses(self) -> dict[str, str]:
+        ports = free_ports(len(self._names))
+        return {name: f"127.0.0.1:{port}" for name, port in zip(self._names, ports, strict=True)}
+
+    def _configure(self) -> None:
+        served = [f"{name}://{address}" for name, address in self._addresses.items()]
+        told = [f"{name}://{address}" for name, address in {**self._addresses, **self._advertised}.items()]
+        protocols = {"CONTROLLER": "PLAINTEXT", **self._names}
+        if self._joins is None:
+            served.append(f"CONTROLLER://{self._controller}")
+            role = {"process.roles": "broker,controller", "node.id": "1"}
+        else:
+            role = {"process.roles": "broker", "node.id": "2"}
+        settings = {
+            **_PROPERTIES,
+            **role,
+            "controller.quorum.voters": f"1@{self._controller}",
+            "listeners": ",".join(served),
+            "advertised.listeners": ",".join(told),
+            "listener.security.protocol.map": ",".join(f"{name}:{way}" for name, way in protocols.items()),
+            "log.dirs": str(self._folder / "data"),
+            **self._properties,
+        }
+        self._config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
     def _running(self) -> Child:
         if self._process is None:

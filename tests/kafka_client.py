@@ -80,6 +80,12 @@ class KafkaClient:
         async with self._consumer() as consumer:
             return {tp.partition: end for tp, end in (await self._assign_all(consumer, topic)).items()}
 
+    async def leaders(self, topic: str) -> dict[int, int]:
+        """Return the node that leads each partition, -1 where there is none."""
+        async with self._admin() as admin:
+            (description,) = await admin.describe_topics([topic])
+        return {partition["partition"]: partition["leader"] for partition in description["partitions"]}
+
     async def committed(self, group: str, topic: str) -> dict[int, OffsetAndMetadata]:
         """Return the group's commits with their metadata; partitions without a commit are left out."""
         commits: dict[TopicPartition, OffsetAndMetadata] = {}

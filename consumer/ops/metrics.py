@@ -59,6 +59,9 @@ class Metrics:
         )
         self.committed_offset = self._gauge("committed_offset", "The last offset committed.", "partition")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this instance owns.")
+        self.waiting_partitions = self._gauge(
+            "waiting_partitions", "Assigned partitions that could not be started yet, as one without a leader."
+        )
         self.rebalances = self._counter("rebalances_total", "Assignments received from the group.")
         self.lease_remaining = self._gauge(
             "lease_remaining_seconds",

@@ -21,6 +21,7 @@ from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import DeadLetterTopic
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
+from consumer.stream.quota_share import QuotaShare
 from consumer.stream.source import Source
 from consumer.stream.user_queues import UserQueues
 from consumer.sync.breaker import Gatekeeper
@@ -43,6 +44,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     recent: Recent
     dead_letters: DeadLetterTopic
+    share: QuotaShare
 
 
 class Overview:
@@ -121,6 +123,9 @@ class Overview:
             "done_per_second": round(self._history.done_per_second, 2),
             "lag": sum(progress["lag"] for progress in partitions.values()),
             "partitions": partitions,
+            "partitions_waiting": {
+                str(partition): asdict(waiting) for partition, waiting in parts.source.waiting().items()
+            },
             "waits": self._waits(),
             "apis": self._apis(),
             "account_fields": parts.clients.account_fields.state,

@@ -13,6 +13,7 @@ from aiokafka.errors import (
     OffsetMetadataTooLargeError,
     RebalanceInProgressError,
 )
+from msgspec import Struct
 
 from consumer.ops.metrics import Metrics
 from consumer.stream.ledger import Ledger
@@ -26,6 +27,13 @@ _INTERVAL: Final = 1.0
 
 _RENEWAL: Final = 3.0
 """Seconds between commits while nothing changes."""
+
+
+class Member(Struct, frozen=True):
+    """Who a commit comes from, as the group coordinator knows it."""
+
+    member_id: str
+    generation: int
 
 
 class Committer:
@@ -60,15 +68,30 @@ class Committer:
         self._timeout = timeout
         self._metrics = metrics
         self._leased = leased
+        self.accepted_at = 0.0
+        """The loop's time of the last commit that the broker accepted."""
+        self.failure: str | None = None
+        """Why the last commit failed, or None if it did not."""
+        self._member: Member | None = None
         self._positions: dict[int, int] = {}
         self._committed: dict[int, tuple[int, str]] = {}
         self._sent_at = 0.0
 
-    def begin(self, starts: Mapping[int, Start]) -> None:
-        """Begin a generation with partitions that start there."""
-        self._positions = {partition: start.offset for partition, start in starts.items()}
+    def member(self) -> Member | None:
+        """Return who the broker takes the consumer for at this moment; None without a group."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
+        return coordinator and Member(coordinator.member_id, coordinator.generation)
+
+    def begin(self, member: Member | None) -> None:
+        """Begin a generation, which was assigned to this member of the group; nothing else may commit in it."""
+        self._member = member
+        self._positions = {}
         self._committed = {}
+
+    def start(self, starts: Mapping[int, Start]) -> None:
+        """Take over partitions that start there."""
         for partition, start in starts.items():
+            self._positions[partition] = start.offset
             self._metrics.consumer_lag.labels(str(partition)).set(start.end - start.offset)
 
     def end(self) -> None:
@@ -107,9 +130,16 @@ class Committer:
             await self.commit()
 
     async def commit(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - a shutdown has less time
-        """Commit what is done, changed or not, unless this process may not be a member any more."""
+        """Commit what is done, changed or not, unless this process may not be a member any more.
+
+        The commit is sent as the member of this generation and proves that it still is one. One that was expelled is
+        given a new identity before its listener hears of it, and without any a group that became empty accepts
+        everything (measured: it rewound the group).
+        """
         if not (self._membership.may_commit and self._consumer.partitions_for_topic(self._topic)):
             return  # What was done in a topic that is gone must not count for one that is made anew.
+        if self.member() != self._member:
+            return  # Its listener is told right now.
         plan = self._ledger.commit_plan(self._positions)
         started_at = self._membership.now()
         self._sent_at = asyncio.get_running_loop().time()
@@ -122,11 +152,16 @@ class Committer:
         except (KafkaError, TimeoutError) as error:
             self._metrics.commit_failures.inc()
             _log.warning("commit.failed", error=repr(error))
+            self.failure = str(error) or type(error).__name__
             if isinstance(error, OffsetMetadataTooLargeError):
                 self._ledger.shrink_maps()
             elif isinstance(error, CommitFailedError) and not isinstance(error.__cause__, RebalanceInProgressError):
                 self._membership.expel()
             return
+        self.failure = None
+        if self.member() != self._member:
+            return  # It may have been accepted from no member at all.
+        self.accepted_at = asyncio.get_running_loop().time()
         if not self._membership.lease_remaining():
             self._leased()
         self._membership.renew(started_at)

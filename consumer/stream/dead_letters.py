@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
@@ -73,14 +74,17 @@ class DeadLetterTopic:
 
     def __init__(
         self,
-        producer: AIOKafkaProducer,
+        producer: Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]],
         topic: str,
         *,
         metrics: Metrics,
         wall_clock: Clock,
         explain: Callable[[BaseException], str] | None = None,
     ) -> None:
-        """Write with a started producer that gives up after `STORE_SECONDS`; `explain` words a failure of Kafka."""
+        """Write with the producer that `producer` encloses the use of: started, it gives up after `STORE_SECONDS`.
+
+        `explain` words a failure of Kafka.
+        """
         self._producer = producer
         self._topic = topic
         self._metrics = metrics
@@ -135,12 +139,17 @@ class DeadLetterTopic:
             _Form(letter.key, None, cut),
             _Form(None, None, cut),
         ]
+        async with self._producer() as producer:
+            await self._send_first(producer, forms[letter.truncated :], letter.partition)
+
+    async def _send_first(self, producer: AIOKafkaProducer, forms: "Sequence[_Form]", partition: int) -> None:
+        """Store the first of these forms that is not too large."""
         refusal: Exception | None = None
-        for number, form in enumerate(forms[letter.truncated :]):
-            if number and form in forms[letter.truncated :][:number]:
+        for number, form in enumerate(forms):
+            if form in forms[:number]:
                 continue
             try:
-                await self._send(form, letter.partition)
+                await self._send(producer, form, partition)
             except (MessageSizeTooLargeError, RecordListTooLargeError) as failure:
                 refusal = failure
             else:
@@ -148,17 +157,17 @@ class DeadLetterTopic:
         if refusal is not None:
             raise refusal
 
-    async def _send(self, form: "_Form", partition: int) -> None:
+    async def _send(self, producer: AIOKafkaProducer, form: "_Form", partition: int) -> None:
         if form.key is not None or form.value is not None:
-            await self._producer.send_and_wait(self._topic, form.value, key=form.key, headers=list(form.headers))
+            await producer.send_and_wait(self._topic, form.value, key=form.key, headers=list(form.headers))
             return
         # `send` takes no record without both. The partition does not matter: spread them, and the same each time.
-        partitions = sorted(await self._producer.partitions_for(self._topic))
-        batch = self._producer.create_batch()
+        partitions = sorted(await producer.partitions_for(self._topic))
+        batch = producer.create_batch()
         batch.append(timestamp=None, key=None, value=None, headers=form.headers)
         batch.close()
         target = partitions[partition % len(partitions)]
-        await (await self._producer.send_batch(batch, self._topic, partition=target))
+        await (await producer.send_batch(batch, self._topic, partition=target))
 
 
 class _Form(Struct, frozen=True):

@@ -3,7 +3,7 @@
 Everything that is done goes through `done`, whatever its end, and is counted there once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -33,42 +33,54 @@ class Ledger:
         self._wall_clock = wall_clock
         self._counters: dict[tuple[str, str], Counter] = {}
         self._partitions: dict[int, PartitionOffsets] = {}
+        self._earlier: dict[int, PartitionOffsets] = {}
+        """Those of the generation before, of partitions that this one has as well and has not started."""
         self._generation = -1
         self._map_bound = offset_map.BOUND
         self._maps: dict[int, tuple[tuple[int, int], str]] = {}
         self._results = SyncResults(wall_clock)
 
-    def begin(self, generation: int, starts: Mapping[int, tuple[int, str | None]]) -> None:
+    def begin(
+        self, generation: int, starts: Mapping[int, tuple[int, str | None]], waiting: Collection[int] = ()
+    ) -> None:
         """Open the books for a generation.
 
         Args:
             generation: whatever is done in another one is not booked.
-            starts: by partition, where it starts and the metadata of the commit found there; None without a commit:
-                then nothing that was done before counts, as the log may be a new one.
+            starts: the partitions that start at once; see `start`.
+            waiting: those that are assigned and start later, if at all: what was done there is remembered.
         """
-        earlier = self._partitions
+        earlier = self._earlier | self._partitions
+        self._earlier = {partition: earlier[partition] for partition in {*starts, *waiting} & earlier.keys()}
         self._generation = generation
         self._partitions = {}
         self._maps = {}
+        self._results.begin({*starts, *waiting})
         for partition, (offset, metadata) in starts.items():
-            if metadata is None:
-                self._partitions[partition] = PartitionOffsets(offset)
-                continue
-            try:
-                done = offset_map.decode(metadata, offset)
-            except UnreadableMap as error:
-                _log.warning("offset_map.ignored", partition=partition, reason=str(error))
-                done = frozenset()
-            before = earlier.get(partition)
-            books = PartitionOffsets(offset, done) if before is None else before.successor(offset, done)
-            self._partitions[partition] = books
-        self._results.begin(
-            {
-                partition: sync_results.read(metadata, offset)
-                for partition, (offset, metadata) in starts.items()
-                if metadata is not None
-            }
+            self.start(partition, offset, metadata)
+
+    def start(self, partition: int, offset: int, metadata: str | None) -> None:
+        """Open the books of a partition.
+
+        Args:
+            partition: an assigned one.
+            offset: where it starts.
+            metadata: that of the commit found there; None without a commit: then nothing that was done before counts,
+                as the log may be a new one.
+        """
+        before = self._earlier.pop(partition, None)
+        if metadata is None:
+            self._partitions[partition] = PartitionOffsets(offset)
+            return
+        try:
+            done = offset_map.decode(metadata, offset)
+        except UnreadableMap as error:
+            _log.warning("offset_map.ignored", partition=partition, reason=str(error))
+            done = frozenset()
+        self._partitions[partition] = (
+            PartitionOffsets(offset, done) if before is None else before.successor(offset, done)
         )
+        self._results.start(partition, sync_results.read(metadata, offset))
 
     def close(self) -> None:
         """End the generation: nothing more is booked, but what was done is remembered for the next."""

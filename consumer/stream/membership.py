@@ -5,6 +5,7 @@ owns everything. But the broker accepts a commit of a living member only, so the
 work starts while it is fresh, and nothing starts once the session may have run out.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from consumer.clients.wire import WRITE_TIMEOUT
@@ -28,18 +29,28 @@ class Membership:
         self.lease_duration = session_timeout - self.write_timeout - min(_MARGIN, session_timeout / 10)
         self._clock = clock
         self._renewed_at: float | None = None
-        self._joined_at = clock()
+        self._started_at = clock()
 
     def now(self) -> float:
         """Return the time to hand to `renew` when a commit is about to start."""
         return self._clock()
 
-    def join(self, partitions: frozenset[int], joined_at: float) -> None:
-        """Begin a generation with these partitions, assigned at that time. It has no lease until its first commit."""
+    def join(self) -> None:
+        """Begin a generation, without partitions and without a lease."""
         self.generation += 1
-        self.partitions = partitions
+        self.partitions = frozenset()
         self._renewed_at = None
-        self._joined_at = joined_at
+
+    def start(self, partitions: Iterable[int]) -> None:
+        """Begin to work on these partitions too. There is no lease until the generation's first commit.
+
+        The time until that commit counts from here, not from the assignment: a partition may have to wait for its
+        leader. That is safe because it is the commit that gives the lease, and the broker accepts a commit of this
+        member and generation (`Committer` sends no other) only as long as the assignment holds.
+        """
+        if not self.partitions:
+            self._started_at = self._clock()
+        self.partitions |= frozenset(partitions)
 
     @property
     def may_commit(self) -> bool:
@@ -51,12 +62,12 @@ class Membership:
         return bool(self.partitions) and (
             self.lease_remaining() > 0
             if self._renewed_at is not None
-            else self._clock() < self._joined_at + self.lease_duration
+            else self._clock() < self._started_at + self.lease_duration
         )
 
     def leave(self) -> None:
         """End the generation: what still belongs to it counts for nothing from here on."""
-        self.join(frozenset(), self._clock())
+        self.join()
 
     def expel(self) -> None:
         """Take the broker's word that this process is no member: the lease is over at once."""

@@ -18,16 +18,18 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
-from msgspec import Struct
 
+from consumer import kafka
 from consumer.ops.metrics import Metrics
-from consumer.stream.committer import Committer
+from consumer.stream.back_pressure import BackPressure
+from consumer.stream.committer import Committer, Member
 from consumer.stream.intake import Intake, Record
 from consumer.stream.ledger import Ledger
+from consumer.stream.limits import Limits
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
-from consumer.stream.offset_map import SPAN
-from consumer.stream.start_offsets import LogEndBehind, StartOffsets
+from consumer.stream.partition_starts import PartitionStarts, WaitingPartition
+from consumer.stream.quota_share import QuotaShare
 from consumer.stream.user_queues import UserQueues
 
 _log = structlog.get_logger("source")
@@ -36,30 +38,9 @@ _POLL: Final = 0.25
 _RECORDS: Final = 2000
 """Records taken at a time at the most: the loop serves nothing else meanwhile."""
 
-_RESUME_AT: Final = 0.7
-_MALFORMED_BYTES: Final = 16 * 1024 * 1024
 _RETRY_AFTER: Final = 0.5
 _LEAVING: Final = 5.0
 """Seconds of the shutdown kept for what comes after the last commit: leaving the group and closing connections."""
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds in seconds, and how many events may wait."""
-
-    max_pending: int
-    session_timeout: float
-    heartbeat_interval: float
-    shutdown_timeout: float
-
-    @property
-    def revoke_budget(self) -> float:
-        """Seconds that a revoke may take; a member learns of a rebalance up to a heartbeat late."""
-        return self.session_timeout - self.heartbeat_interval - 1.0
-
-    @property
-    def call_timeout(self) -> float:
-        """Seconds until a call of the broker counts as failed: with the broker down `commit()` never returns."""
-        return self.session_timeout / 6
 
 
 class Source(ConsumerRebalanceListener):
@@ -68,7 +49,7 @@ class Source(ConsumerRebalanceListener):
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        starts: StartOffsets,
+        starts: PartitionStarts,
         intake: Intake,
         committer: Committer,
         *,
@@ -79,10 +60,10 @@ class Source(ConsumerRebalanceListener):
         topic: str,
         limits: Limits,
         metrics: Metrics,
-        share_changed: Callable[[float], None],
+        share: QuotaShare,
         polled: Callable[[float, int], None] | None = None,
     ) -> None:
-        """Own a started consumer; `share_changed` is told this instance's part of all partitions, 0 to 1.
+        """Own a started consumer.
 
         `polled` is told of each poll that brought records: the seconds it took, and how many, where somebody traces.
         """
@@ -97,13 +78,13 @@ class Source(ConsumerRebalanceListener):
         self._topic = topic
         self._limits = limits
         self._metrics = metrics
-        self._share_changed = share_changed
+        self._share = share
         self._polled = polled
-        self._paused: set[TopicPartition] = set()
+        self._back_pressure = BackPressure(consumer, queues, malformed, ledger, max_pending=limits.max_pending)
         self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._revocation: asyncio.Future[None] | None = None
-        self._assignment: frozenset[int] | None = None
-        self._assigned_at = 0.0
+        self._assignment: tuple[frozenset[int], Member | None] | None = None
+        self._assigned: frozenset[int] = frozenset()
         self._signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
         self._left = False
@@ -123,8 +104,7 @@ class Source(ConsumerRebalanceListener):
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Have the owner begin a generation."""
-        self._assignment = frozenset(place.partition for place in assigned)
-        self._assigned_at = self._membership.now()
+        self._assignment = frozenset(place.partition for place in assigned), self._committer.member()
         self._notify()
 
     # The owner.
@@ -153,7 +133,16 @@ class Source(ConsumerRebalanceListener):
             return "not a member of the consumer group"
         if not self._consumer.partitions_for_topic(self._topic):
             return f"topic {self._topic} (KAFKA_TOPIC) does not exist any more; create it"
+        if self._assigned and not self._membership.partitions:
+            return f"no partition could be started: {self._reasons() or 'asking Kafka where they begin'}"
         return None
+
+    def waiting(self) -> dict[int, WaitingPartition]:
+        """Return the assigned partitions that could not be started yet; each of them delays only itself."""
+        return dict(sorted(self._starts.waiting.items()))
+
+    def _reasons(self) -> str:
+        return "; ".join(f"partition {number}: {it.reason}" for number, it in self.waiting().items())
 
     def stuck_for(self) -> float:
         """Return for how many seconds the polling or the committing has not moved on; 0 when told to stop.
@@ -172,17 +161,20 @@ class Source(ConsumerRebalanceListener):
         if self._revocation is not None and not self._revocation.done():
             await self._end_generation(self._revocation)
         elif self._assignment is not None and self._poll is None:
-            await self._begin_generation(self._assignment)
+            self._begin_generation(*self._assignment)
         elif self._membership.lapsed:
             # Others may own what this process thinks it owns.
             await self._rejoin("lease lapsed")
         else:
             if self._poll is None and self._assignment is None:
-                # No more than there is room for: one fetch can hold thousands of records of each partition.
-                room = max(1, self._limits.max_pending - self._queues.pending - len(self._malformed))
                 self._polling_since = self._now()
+                started = self._places(self._membership.partitions)  # with none of them it polls to stay a member
                 self._poll = asyncio.create_task(
-                    self._consumer.getmany(timeout_ms=int(_POLL * 1000), max_records=min(room, _RECORDS)),
+                    self._consumer.getmany(
+                        *started,
+                        timeout_ms=int(_POLL * 1000),
+                        max_records=min(self._back_pressure.room(), _RECORDS),
+                    ),
                     name="kafka-poll",
                 )
             awaited: list[asyncio.Future[Any]] = [self._signal, *([self._poll] if self._poll else [])]
@@ -190,6 +182,7 @@ class Source(ConsumerRebalanceListener):
             if self._poll is not None and self._poll.done():
                 await self._take_poll(self._poll)
             if self.is_member:
+                await self._start_partitions()
                 await self._committer.commit_if_due()
 
     async def _take_poll(self, poll: "asyncio.Task[dict[TopicPartition, list[Record]]]") -> None:
@@ -197,12 +190,14 @@ class Source(ConsumerRebalanceListener):
         try:
             batches = poll.result()
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
-            if self.is_member:
+            if self._membership.partitions:
                 # The log's start overtook us: begin again from the commits, which counts what is lost.
                 await self._rejoin("offset out of range")
+            else:
+                await asyncio.wait([self._signal], timeout=_POLL)  # No partition has started: that is decided later.
             return
-        except ConsumerStoppedError:
-            return
+        except (ConsumerStoppedError, IllegalStateError):
+            return  # Revoked this very moment.
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -214,91 +209,103 @@ class Source(ConsumerRebalanceListener):
         if self._polled is not None and batches:
             self._polled(self._now() - self._polling_since, sum(map(len, batches.values())))
         generation = self._membership.generation
-        for batch in batches.values():
-            for record in batch:
-                self._intake.take(record, generation)
+        for place, batch in batches.items():
+            if place.partition in self._membership.partitions:
+                for record in batch:
+                    self._intake.take(record, generation)
         await self._committer.note_positions()
-        self._hold_back()
+        self._back_pressure.apply(self._places(self._membership.partitions))
 
-    async def _begin_generation(self, partitions: frozenset[int]) -> None:
-        try:
-            async with asyncio.timeout(self._limits.call_timeout):
-                starts = await self._starts.find(partitions) if partitions else {}
-            for partition, start in starts.items():
-                self._consumer.seek(TopicPartition(self._topic, partition), start.offset)
-        except (KafkaError, TimeoutError, IllegalStateError, LogEndBehind) as error:
-            _log.warning("assignment.not_ready", error=repr(error))
-            await asyncio.wait([self._signal], timeout=_RETRY_AFTER)
-            return
-        if self._assignment is not partitions:
-            return  # Revoked meanwhile.
+    def _begin_generation(self, partitions: frozenset[int], member: Member | None) -> None:
+        """Become the owner of these partitions. Each of them starts as soon as it is known where."""
         self._assignment = None
-        self._membership.join(partitions, self._assigned_at)
+        try:
+            self._consumer.pause(*self._places(partitions))
+        except IllegalStateError:
+            return  # Revoked this very moment.
+        self._membership.join()
         self._metrics.rebalances.inc()
-        self._paused = set()
-        self._ledger.begin(
-            self._membership.generation,
-            {partition: (start.offset, start.metadata) for partition, start in starts.items()},
-        )
-        total = len(self._consumer.partitions_for_topic(self._topic) or partitions) or 1
-        self._share_changed(len(partitions) / total)
+        self._assigned = partitions
+        self._back_pressure.begin()
+        self._ledger.begin(self._membership.generation, {}, waiting=partitions)
+        self._committer.begin(member)
+        self._share.assign(partitions, lambda: len(self._consumer.partitions_for_topic(self._topic) or ()))
+        self._starts.begin(partitions, self._notify)
         self._metrics.assigned_partitions.set(len(partitions))
-        self._committer.begin(starts)
         _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
         self.is_member = True
-        await self._committer.commit()
+
+    async def _start_partitions(self) -> None:
+        """Begin to read partitions of which it is now known where they start."""
+        starts = self._starts.take()
+        self._metrics.waiting_partitions.set(len(self._starts.waiting))
+        if not starts:
+            return
+        try:
+            for partition, start in starts.items():
+                self._consumer.seek(TopicPartition(self._topic, partition), start.offset)
+            self._consumer.resume(*self._places(starts))
+        except IllegalStateError:
+            return  # Revoked this very moment.
+        for partition, start in starts.items():
+            self._ledger.start(partition, start.offset, start.metadata)
+        is_first = not self._membership.partitions
+        self._membership.start(starts)
+        self._committer.start(starts)
+        _log.info("partitions.started", generation=self._membership.generation, partitions=sorted(starts))
+        if is_first:
+            await self._committer.commit()
 
     async def _end_generation(self, revocation: "asyncio.Future[None]") -> None:
         """Stop intake, end what flies, commit, and let the rebalance go on."""
         if self.is_member:
             deadline = self._now() + self._limits.revoke_budget - self._limits.call_timeout
-            await self._queues.settle(min(self._membership.write_timeout + 0.5, deadline - self._now()))
+            await self._drain(min(self._membership.write_timeout + 0.5, deadline - self._now()))
             await self._malformed.settle(max(0.0, deadline - self._now()))
             await self._committer.commit()
-            self._close_generation()
+            await self._close_generation()
         if not revocation.done():
             revocation.set_result(None)
         if self._revocation is revocation:
             self._revocation = None
 
+    async def _drain(self, budget: float, patience: float = 0.0) -> None:
+        """End what flies, and commit meanwhile: the lease has to be valid for the last commit, too."""
+        renewing = asyncio.create_task(self._renew(), name="renew-lease")
+        try:
+            await self._queues.settle(budget, patience=patience)
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _renew(self) -> None:
+        while True:
+            await self._committer.commit_if_due()
+            await asyncio.sleep(_POLL)
+
     async def _rejoin(self, reason: str) -> None:
         """Drop what waits, without a commit, and join the group anew."""
         _log.warning("group.rejoining", reason=reason, generation=self._membership.generation)
         await self._queues.settle(self._membership.write_timeout + 0.5)
-        self._close_generation()
+        await self._close_generation()
         # Subscribing again would do, too, but while the broker is away it ends aiokafka's coordination for good
         # (an assertion in 0.14: the old subscription is still in use there).
         coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public call that rejoins
         if coordinator is not None:  # only before the consumer was started
             coordinator.request_rejoin()
 
-    def _close_generation(self) -> None:
+    async def _close_generation(self) -> None:
         self.is_member = False
+        self._assigned = frozenset()
         self._committer.end()
         self._queues.drop()
         self._malformed.drop()
         self._ledger.close()
         self._membership.leave()
-        self._share_changed(0.0)
+        self._share.release()
         self._metrics.assigned_partitions.set(0)
-
-    def _hold_back(self) -> None:
-        """Back-pressure: pause above a bound, resume well below it, since a pause throws away what was fetched.
-
-        Everything is paused while too much waits; a partition alone, while one open record holds back more than the
-        offset map can speak of.
-        """
-        waiting = self._queues.pending + len(self._malformed)
-        full = waiting >= self._limits.max_pending or self._malformed.bytes_waiting > _MALFORMED_BYTES
-        eased = not full and waiting <= self._limits.max_pending * _RESUME_AT
-        for place in self._consumer.assignment():
-            span = self._ledger.span(place.partition)
-            if place not in self._paused and (full or span >= SPAN):
-                self._consumer.pause(place)
-                self._paused.add(place)
-            elif place in self._paused and eased and span <= SPAN * _RESUME_AT:
-                self._consumer.resume(place)
-                self._paused.discard(place)
+        self._metrics.waiting_partitions.set(0)
+        await self._starts.end()
 
     async def _leave(self) -> None:
         """End what flies, commit, and leave the group, in `shutdown_timeout` whatever the broker does."""
@@ -306,16 +313,20 @@ class Source(ConsumerRebalanceListener):
         writes = min(self._membership.write_timeout, budget / 4)
         commit = min(self._limits.call_timeout, budget / 4)
         if self.is_member:
-            await self._queues.settle(writes, patience=max(0.0, budget - writes - commit - _LEAVING))
+            await self._drain(writes, patience=max(0.0, budget - writes - commit - _LEAVING))
             await self._malformed.settle(min(1.0, budget / 10))
             await self._committer.commit(commit)
-            self._close_generation()
+            await self._close_generation()
         self._left = True
         if self._revocation is not None and not self._revocation.done():
             self._revocation.set_result(None)
-        await end_task(asyncio.create_task(self._consumer.stop(), name="kafka-stop"), 1.5)
+        await kafka.stop(self._consumer)
         if self._poll is not None:
-            await end_task(self._poll, 0)
+            self._poll.cancel()
+            await asyncio.wait([self._poll], timeout=0.5)
+
+    def _places(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition) for partition in partitions]
 
     def _notify(self) -> None:
         if not self._signal.done():
@@ -324,13 +335,3 @@ class Source(ConsumerRebalanceListener):
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-async def end_task(task: "asyncio.Task[Any]", patience: float) -> None:
-    """Await a task of aiokafka's, which may never end, or raise CancelledError though nobody cancelled it."""
-    await asyncio.wait([task], timeout=patience)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.5)
-    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("kafka.stop_failed", error=repr(error))

@@ -61,43 +61,56 @@ def decide(commit: Committed | None, *, first: int, end: int, group_is_new: bool
     return Start(commit.offset, commit.metadata or "", end)
 
 
+class Layout(Struct, frozen=True):
+    """What all partitions have to do with: where they are led, and what the group committed."""
+
+    leaders: Mapping[int, int]
+    """The topic's partitions with the node that leads each, -1 where there is none."""
+    commits: Mapping[int, Committed]
+
+
 class StartOffsets:
     """Looks up what `decide` needs to know."""
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        commits: Callable[[], Awaitable[Mapping[int, Committed]]],
+        layout: Callable[[], Awaitable[Layout]],
         *,
         topic: str,
         reset: Reset,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        """Look up with a started consumer; `commits` reads the group's, metadata included."""
+        """Look up with a started consumer; `layout` asks for the topic and the group's commits, metadata included."""
         self._consumer = consumer
-        self._commits = commits
+        self._layout = layout
         self._topic = topic
         self._reset: Reset = reset
         self._metrics = metrics
         self._clock = clock
-        self._behind_since: float | None = None
+        self._behind_since: dict[int, float] = {}
 
-    async def find(self, partitions: Iterable[int]) -> Mapping[int, Start]:
+    async def layout(self) -> Layout:
+        """Return the topic's leaders and the group's commits.
+
+        Raises:
+            KafkaError, OSError, Failure: Kafka did not answer.
+        """
+        return await self._layout()
+
+    async def find(self, partitions: Iterable[int], layout: Layout) -> dict[int, Start]:
         """Return where each partition starts; records that were lost are counted and logged as an error.
 
         Raises:
-            KafkaError: the broker did not answer.
+            KafkaError: a leader did not answer.
             LogEndBehind: a log is shorter than the group's commit, so far.
         """
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
-        commits = await self._commits()
+        commits = layout.commits
         # Both wait behind the consumer's long poll, so they go out together.
         first, end = await asyncio.gather(self._consumer.beginning_offsets(wanted), self._consumer.end_offsets(wanted))
-        behind = [place.partition for place in wanted if _offset(commits, place) > end[place]]
-        self._behind_since = (self._behind_since or self._clock()) if behind else None
-        if self._behind_since is not None and self._clock() < self._behind_since + _BELIEVED_AFTER:
-            raise LogEndBehind(f"partitions {behind} end below the commit")
+        self._refuse_behind({place.partition: end[place] for place in wanted}, commits)
         starts = {}
         for place in wanted:
             commit = commits.get(place.partition)
@@ -115,7 +128,13 @@ class StartOffsets:
             starts[place.partition] = start
         return starts
 
-
-def _offset(commits: Mapping[int, Committed], place: TopicPartition) -> int:
-    commit = commits.get(place.partition)
-    return -1 if commit is None else commit.offset
+    def _refuse_behind(self, ends: Mapping[int, int], commits: Mapping[int, Committed]) -> None:
+        now, doubtful = self._clock(), []
+        for partition, end in ends.items():
+            commit = commits.get(partition)
+            if commit is None or commit.offset <= end:
+                self._behind_since.pop(partition, None)
+            elif now < self._behind_since.setdefault(partition, now) + _BELIEVED_AFTER:
+                doubtful.append(partition)
+        if doubtful:
+            raise LogEndBehind(f"partitions {doubtful} end below the commit")

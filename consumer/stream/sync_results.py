@@ -6,7 +6,7 @@ commits anyway to see when its request is done, so the result stands next to tha
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from consumer.clock import Clock
@@ -40,20 +40,24 @@ class SyncResults:
         self._clock = clock
         self._expected: set[tuple[int, int]] = set()
         self._kept: dict[int, dict[int, tuple[float, str]]] = {}
+        self._earlier: dict[int, dict[int, tuple[float, str]]] = {}
 
-    def begin(self, found: Mapping[int, Mapping[int, str]]) -> None:
-        """Own these partitions from now on, with the results found in their commits.
+    def begin(self, partitions: Collection[int]) -> None:
+        """Begin a generation in which these partitions may start."""
+        earlier = self._earlier | self._kept
+        self._expected = set()
+        self._earlier = {partition: kept for partition, kept in earlier.items() if partition in partitions}
+        self._kept = {}
 
-        What is known of them already stays: the commit that should have told it may have failed.
+    def start(self, partition: int, found: Mapping[int, str]) -> None:
+        """Own this partition from now on, with the results found in its commit.
+
+        What is known of it already stays: the commit that should have told it may have failed.
         """
         now = self._clock()
-        self._expected = set()
-        self._kept = {
-            partition: {
-                **self._kept.get(partition, {}),
-                **{offset: (now, result) for offset, result in results.items()},
-            }
-            for partition, results in found.items()
+        self._kept[partition] = {
+            **self._earlier.pop(partition, {}),
+            **{offset: (now, result) for offset, result in found.items()},
         }
 
     def expect(self, partition: int, offset: int) -> None:

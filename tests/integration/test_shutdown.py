@@ -90,3 +90,27 @@ async def test_a_service_that_never_joined_can_be_stopped(stage: Stage) -> None:
     service = stage.start(SHUTDOWN_TIMEOUT=str(SHUTDOWN))
     await service.admin_port()
     assert await end(service) < SHUTDOWN + SLACK
+
+
+async def test_k11_what_is_done_while_a_shutdown_drains_is_committed(stage: Stage) -> None:
+    slow, late = stage.users(2)
+    stage.world.fields |= SESAMY_FIELDS
+    service = await stage.service(SHUTDOWN_TIMEOUT="20", KAFKA_SESSION_TIMEOUT="10")
+    stage.fail(api="sesamy", operation="get_user", key=slow, delay=12)
+    stage.fail(api="sesamy", operation="get_user", key=late, delay=6)  # longer than a lease of this session lasts
+    await stage.send(event(slow, partition=0), event(late, partition=1))
+
+    async def both_fly() -> bool:
+        return await service.metric("users_in_flight") == 2
+
+    await wait_until(both_fly, what="both users are being read")
+    assert await end(service) < 20 + SLACK
+    assert stage.stale([late]) == {}
+    assert await stage.committed() == {0: 0, 1: 1, 2: 0, 3: 0}
+    stage.heal()
+    seen = stage.log.count
+    successor = await stage.service()
+    await stage.all_committed()
+    assert {record.user_id for record in stage.requests_since(seen, "get_user")} == {slow}
+    await stage.assert_sentinels(successor)
+    await stop(successor)

@@ -9,8 +9,9 @@ import pytest
 from consumer.ops.metrics import Metrics
 from consumer.ops.overview import Overview, Parts
 from consumer.settings import Settings
+from consumer.stream.limits import Limits
 from consumer.stream.membership import Membership
-from consumer.stream.source import Limits, Source
+from consumer.stream.source import Source
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 SESSION = 30.0
@@ -48,9 +49,24 @@ class Committer:
     async def note_positions(self) -> None:
         pass
 
+    def member(self) -> None:
+        pass
+
     async def commit_if_due(self) -> None:
         if self.hangs:
             await asyncio.sleep(100_000)
+
+
+class Starts:
+    """All partitions that were found have been started."""
+
+    waiting: dict[int, object] = {}  # noqa: RUF012 - never filled
+
+    def take(self) -> dict[int, object]:
+        return {}
+
+    async def end(self) -> None:
+        pass
 
 
 class Malformed(list[object]):
@@ -64,7 +80,7 @@ class Bench:
         nothing = cast("Any", SimpleNamespace(pending=0))
         self.source = Source(
             cast("Any", self.consumer),
-            nothing,
+            cast("Any", Starts()),
             nothing,
             cast("Any", self.committer),
             queues=nothing,
@@ -74,7 +90,7 @@ class Bench:
             topic="t",
             limits=Limits(max_pending=10, session_timeout=SESSION, heartbeat_interval=3, shutdown_timeout=20),
             metrics=Metrics(),
-            share_changed=lambda _: None,
+            share=nothing,
         )
         settings = Settings()
         parts = SimpleNamespace(source=self.source, settings=settings, metrics=Metrics())

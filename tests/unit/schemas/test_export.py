@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
@@ -14,6 +15,9 @@ from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import DeadLetterTopic, Letter
 from schemas.events import MalformedEvent, decode_event
 from schemas.export import DEAD_LETTER_HEADERS, FOLDER, asyncapi, documents
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
 
 DOCUMENTS = documents()
 EVENT_SCHEMA = json.loads((FOLDER / "json/event.json").read_text(encoding="utf-8"))
@@ -92,7 +96,9 @@ async def test_a_dead_letter_has_the_headers_that_are_listed() -> None:
             sent.extend(headers)
             return None
 
-    topic = DeadLetterTopic(Producer(), "dead", metrics=Metrics(), wall_clock=lambda: 0.0)  # type: ignore[arg-type]
+    topic = DeadLetterTopic(
+        lambda: nullcontext(cast("AIOKafkaProducer", Producer())), "dead", metrics=Metrics(), wall_clock=lambda: 0.0
+    )
     letter = Letter(topic="events", partition=0, offset=1, key=b"u", value=None, truncated=True)
     await topic.store(letter, "malformed", "not JSON", 1)
     assert [name for name, _ in sent] == list(DEAD_LETTER_HEADERS)

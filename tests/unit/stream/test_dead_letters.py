@@ -1,5 +1,6 @@
 import asyncio
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiokafka.errors import (
@@ -15,6 +16,9 @@ from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letter_problems import Problem
 from consumer.stream.dead_letters import DeadLetterError, DeadLetterTopic, Letter
 from tests.unit.stream.in_virtual_time import in_virtual_time
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
 
 Stored = tuple[bytes | None, bytes | None, dict[str, bytes | None]]
 
@@ -73,7 +77,7 @@ class Bench:
     def __init__(self, producer: Producer) -> None:
         self.producer, self.now = producer, 1000.0
         self.topic = DeadLetterTopic(
-            producer,  # type: ignore[arg-type]
+            lambda: nullcontext(cast("AIOKafkaProducer", producer)),
             "dead",
             metrics=Metrics(),
             wall_clock=lambda: self.now,

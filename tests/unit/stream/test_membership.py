@@ -23,7 +23,8 @@ def clock() -> Hand:
 @pytest.fixture
 def membership(clock: Hand) -> Membership:
     member = Membership(30, clock)
-    member.join(frozenset({0, 1}), clock.now)
+    member.join()
+    member.start({0, 1})
     return member
 
 
@@ -85,13 +86,19 @@ def test_without_any_commit_the_first_may_not_come_later_than_a_lease_would_last
     assert membership.lapsed
 
 
-def test_an_assignment_that_was_slept_through_gives_no_right_to_commit(clock: Hand) -> None:
+def test_the_time_for_the_first_commit_counts_from_the_start_of_the_work(clock: Hand) -> None:
     membership = Membership(30, clock)
-    assigned_at = clock.now
-    clock.now += 60
-    membership.join(frozenset({0}), assigned_at)
+    membership.join()
+    clock.now += 600  # no partition had a leader
+    assert (membership.lapsed, membership.may_commit) == (False, False)
 
-    assert not membership.may_commit
+    membership.start({1})
+    assert (membership.lapsed, membership.may_commit) == (False, True)
+    assert not membership.may_work(membership.generation)
+    clock.now += 20
+    membership.start({0})
+    assert membership.partitions == {0, 1}
+    clock.now += 4  # a partition that comes later does not renew anything
     assert membership.lapsed
 
 
@@ -107,7 +114,8 @@ def test_who_is_expelled_neither_works_nor_commits(membership: Membership) -> No
 def test_a_new_generation_ends_the_work_of_the_one_before(membership: Membership, clock: Hand) -> None:
     renew(membership)
     before = membership.generation
-    membership.join(frozenset({0, 1}), clock.now)
+    membership.join()
+    membership.start({0, 1})
     assert not membership.may_work(membership.generation)
     renew(membership)
 
@@ -128,7 +136,7 @@ def test_who_left_neither_works_nor_commits_nor_needs_to_join_anew(membership: M
 
 
 def test_a_member_with_no_partition_has_nothing_to_lose(membership: Membership, clock: Hand) -> None:
-    membership.join(frozenset(), clock.now)
+    membership.join()
     clock.now += 1000
 
     assert not membership.lapsed

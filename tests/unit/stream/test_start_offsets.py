@@ -5,7 +5,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.kafka import Committed
 from consumer.ops.metrics import Metrics
-from consumer.stream.start_offsets import LogEndBehind, Reset, Start, StartOffsets, decide
+from consumer.stream.start_offsets import Layout, LogEndBehind, Reset, Start, StartOffsets, decide
 
 
 @pytest.mark.parametrize(
@@ -49,18 +49,25 @@ class Log:
         return dict.fromkeys(places, self.end)
 
 
-def starts_of(log: Log, committed: int, now: list[float], metrics: Metrics) -> StartOffsets:
-    async def commits() -> dict[int, Committed]:
-        return {0: Committed(committed, "map")}
+class Starts(StartOffsets):
+    """Those of one partition."""
 
-    return StartOffsets(
-        cast("AIOKafkaConsumer", log), commits, topic="t", reset="earliest", metrics=metrics, clock=lambda: now[0]
+    async def found(self) -> dict[int, Start]:
+        return await self.find([0], await self.layout())
+
+
+def starts_of(log: Log, committed: int, now: list[float], metrics: Metrics) -> Starts:
+    async def layout() -> Layout:
+        return Layout({0: 1}, {0: Committed(committed, "map")})
+
+    return Starts(
+        cast("AIOKafkaConsumer", log), layout, topic="t", reset="earliest", metrics=metrics, clock=lambda: now[0]
     )
 
 
 async def test_records_lost_are_counted() -> None:
     metrics = Metrics()
-    assert await starts_of(Log(10, 90), 4, [0.0], metrics).find([0]) == {0: Start(10, None, 90, lost=6)}
+    assert await starts_of(Log(10, 90), 4, [0.0], metrics).found() == {0: Start(10, None, 90, lost=6)}
     assert metrics.registry.get_sample_value("sesamy_mailmojo_records_lost_total") == 6
 
 
@@ -68,12 +75,12 @@ async def test_a_log_that_ends_below_the_commit_is_believed_only_when_that_lasts
     log, now = Log(0, 50), [100.0]
     starts = starts_of(log, 60, now, Metrics())
     with pytest.raises(LogEndBehind):
-        await starts.find([0])
+        await starts.found()
     log.end = 70
-    assert await starts.find([0]) == {0: Start(60, "map", 70)}
+    assert await starts.found() == {0: Start(60, "map", 70)}
     log.end = 50
     for now[0] in (200.0, 204.0):
         with pytest.raises(LogEndBehind):
-            await starts.find([0])
+            await starts.found()
     now[0] = 206.0
-    assert await starts.find([0]) == {0: Start(0, None, 50)}
+    assert await starts.found() == {0: Start(0, None, 50)}

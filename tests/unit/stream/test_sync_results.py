@@ -20,6 +20,13 @@ def told(results: SyncResults, committed: int = 5, metadata: str = "", bound: in
     return sync_results.read(results.attached(0, committed, metadata, bound), committed)
 
 
+def own(results: SyncResults, found: dict[int, dict[int, str]]) -> None:
+    """Begin a generation with these partitions and the results found in their commits."""
+    results.begin(found.keys())
+    for partition, known in found.items():
+        results.start(partition, known)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -28,7 +35,7 @@ def clock() -> Clock:
 @pytest.fixture
 def results(clock: Clock) -> SyncResults:
     results = SyncResults(clock)
-    results.begin({0: {}, 1: {}})
+    own(results, {0: {}, 1: {}})
     return results
 
 
@@ -88,13 +95,13 @@ def test_results_go_on_with_the_next_owner_of_the_partition(results: SyncResults
     results.expect(0, 9)
     results.note(0, 9, "updated")
     successor = SyncResults(clock)
-    successor.begin({0: sync_results.read(results.attached(0, 5, "", BOUND), 5)})
+    own(successor, {0: sync_results.read(results.attached(0, 5, "", BOUND), 5)})
     assert told(successor, committed=30) == {9: "updated"}
 
 
 def test_results_of_a_partition_that_went_away_are_forgotten(results: SyncResults) -> None:
     results.expect(0, 9)
     results.note(0, 9, "updated")
-    results.begin({1: {}})
-    results.begin({0: {}, 1: {}})
+    own(results, {1: {}})
+    own(results, {0: {}, 1: {}})
     assert told(results) == {}
