@@ -164,6 +164,7 @@ class Overview:
             "mailmojo_quota": before_write,
             "writing": waits.writing,
             "retrying": waits.retrying,
+            "parked": waits.parked,
             "giving_up": waits.giving_up,
             "malformed": len(self._parts.malformed),
         }

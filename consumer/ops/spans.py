@@ -20,7 +20,7 @@ from consumer.mapping.instants import UnreadableState
 from consumer.masking import mask_addresses
 from consumer.ops.tracing import Carried, Headers, carried
 from consumer.settings import Settings
-from consumer.stream.flight import TracedEvent, Waiting
+from consumer.stream.pending import TracedEvent, Waiting
 
 _NAME: Final = "sesamy-mailmojo"
 _LINKS: Final = 64

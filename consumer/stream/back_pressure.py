@@ -61,4 +61,4 @@ class BackPressure:
                 self._paused.discard(place)
 
     def _waiting(self) -> int:
-        return self._queues.pending + len(self._malformed)
+        return self._queues.counted + len(self._malformed)

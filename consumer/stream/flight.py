@@ -1,4 +1,4 @@
-"""What the queues hold and run: waiting events, a queue per user, and the flight of one sync."""
+"""What the queues hold and run: a queue per user, and the flight of one sync."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,35 +9,9 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from consumer.clients.errors import Api
-from consumer.ops.tracing import Carried
 from consumer.stream.dead_letters import Reason
+from consumer.stream.pending import PendingEvents, Waiting
 from consumer.sync.flight import LeaseLost, WriteAudit
-
-
-class Waiting(Struct, frozen=True, gc=False):
-    """An event that is not done: where it lies and since when. The record itself stays in the topic.
-
-    Attributes:
-        partition: the partition it was read from.
-        offset: its offset there.
-        event_type: its type, as a metric label.
-        recorded_at: the record's timestamp, unix seconds.
-        arrived_at: when it was read, on the queues' clock.
-        is_request: whether it is one of our own requests, which yield to events of users.
-    """
-
-    partition: int
-    offset: int
-    event_type: str
-    recorded_at: float
-    arrived_at: float
-    is_request: bool
-
-
-class TracedEvent(Waiting, frozen=True, gc=False):
-    """A waiting event whose record carried a trace context; made only where somebody traces."""
-
-    carried: Carried
 
 
 class Trace(Protocol):
@@ -66,6 +40,10 @@ class Again(Struct, frozen=True):
     delay: float
 
 
+class Parked(Struct, frozen=True):
+    """How a flight ended: its events wait until `UserQueues.retry_now` is called for the user, without a time."""
+
+
 class GiveUp(Struct, frozen=True):
     """How a flight ended: its events cannot be synced, and the newest of them is to be stored as a dead letter.
 
@@ -77,7 +55,7 @@ class GiveUp(Struct, frozen=True):
     attempts: int
 
 
-Verdict: TypeAlias = Landed | Again | GiveUp
+Verdict: TypeAlias = Landed | Again | Parked | GiveUp
 
 
 class Lease(Protocol):
@@ -102,16 +80,27 @@ class Phase(Enum):
 class UserQueue:
     """What waits for one user, and how the syncs of it went so far."""
 
-    __slots__ = ("attempts", "claim", "due", "refusals", "user_id", "waiting")
+    __slots__ = ("attempts", "claim", "due", "failing", "parked", "refusals", "size", "user_id", "waiting")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
-        self.waiting: list[Waiting] = []
+        self.waiting = PendingEvents()
+        self.size = 0
+        """Its events that are not done: those that wait and those of its flight."""
         self.attempts = 0
         self.refusals = 0
+        self.failing = False
+        """Whether the last sync of this user failed, for whatever reason."""
+        self.parked = False
+        """Whether it waits for `UserQueues.retry_now`."""
         self.due = 0.0
         self.claim = 0
-        """The number of this queue's one valid place in a heap; 0 while it flies or is blocked."""
+        """The number of this queue's one valid place in the line; 0 while it flies, is parked or is blocked."""
+
+    @property
+    def retried(self) -> bool:
+        """Whether failures count against this user, so that it starts behind those who did not fail."""
+        return bool(self.attempts or self.refusals)
 
 
 class Flight:
@@ -130,10 +119,14 @@ class Flight:
         self.queue = queue
         self.generation = lease.generation
         self.phase = Phase.WAITING
-        self.events: list[Waiting] = []
+        self.events = PendingEvents()
         self.task: asyncio.Task[None] | None = None
         self.verdict: Verdict = Again(0)
         self.recalled = False
+        self.retry_at_once = False
+        """Whether what its user would be parked for is over already."""
+        self.retries = queue.retried
+        """Whether it was started as one of the users that fail."""
         self.trace: Trace | None = None
         self._lease = lease
         self._coalesce = coalesce
@@ -150,9 +143,7 @@ class Flight:
         if self.phase is Phase.WAITING:
             self._began()
         self.phase = Phase.READING
-        taken = len(self.queue.waiting) if self._coalesce else 1
-        self.events += self.queue.waiting[:taken]
-        del self.queue.waiting[:taken]
+        self.events.extend(self.queue.waiting.take(len(self.queue.waiting) if self._coalesce else 1))
         if self.trace is not None:
             self.trace.begin(self.events)
 

@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Waiting
+from consumer.stream.flight import Again, Flight, GiveUp, Landed
 from consumer.stream.ledger import Ledger
+from consumer.stream.pending import Waiting
 from consumer.stream.worker import RetryPolicy
 from consumer.sync.flight import LeaseLost
 

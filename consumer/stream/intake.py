@@ -11,9 +11,9 @@ from msgspec import structs
 from consumer.clock import Clock
 from consumer.ops.tracing import Carried, Headers
 from consumer.records.fetching import UndecodableRecord
-from consumer.stream.flight import TracedEvent, Waiting
 from consumer.stream.ledger import NO_EVENT_TYPE, UNKNOWN_EVENT_TYPE, Ledger
 from consumer.stream.malformed import MalformedRecords
+from consumer.stream.pending import TracedEvent, Waiting
 from consumer.stream.user_queues import UserQueues
 from schemas.events import REPORT_HEADER, STANDARD_EVENT_TYPES, SYNC_REQUEST, MalformedEvent, decode_event
 

@@ -11,9 +11,9 @@ from prometheus_client import Counter
 
 from consumer.ops.metrics import Metrics
 from consumer.stream import offset_map, sync_results
-from consumer.stream.flight import Waiting
 from consumer.stream.offset_map import UnreadableMap
 from consumer.stream.offsets import PartitionOffsets
+from consumer.stream.pending import Waiting
 from consumer.stream.sync_results import SyncResults
 
 _log = structlog.get_logger("ledger")
@@ -119,10 +119,12 @@ class Ledger:
 
         What a request is told is the same for all of them; see `done`.
         """
-        *others, newest = events
-        for event in others:
-            self.done(generation, event, "coalesced", result or outcome)
-        self.done(generation, newest, outcome, result)
+        newest = len(events) - 1
+        for place, event in enumerate(events):
+            if place == newest:
+                self.done(generation, event, outcome, result)
+            else:
+                self.done(generation, event, "coalesced", result or outcome)
 
     def _counter(self, event_type: str, outcome: str) -> Counter:
         # Looking labels up takes as long as counting.

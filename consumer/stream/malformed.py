@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from consumer.records.fetching import UndecodableRecord
 from consumer.stream.dead_letters import DeadLetterError, DeadLetters, Letter
-from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
+from consumer.stream.pending import Waiting
 
 _log = structlog.get_logger("malformed")
 

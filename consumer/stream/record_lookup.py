@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from consumer import kafka
 from consumer.records.fetching import Fetched, UndecodableRecord
 from consumer.stream.dead_letters import DeadLetterError, Letter
-from consumer.stream.flight import Waiting
 from consumer.stream.malformed import letter_of
+from consumer.stream.pending import Waiting
 
 _log = structlog.get_logger("record_lookup")
 

@@ -1,25 +1,29 @@
 """Order per user, many users at once: one queue per user, at most one sync of a user at a time (promises P2, P5, P7).
 
 A queue lingers first, so that events which arrive together are answered together; then it waits for a slot, oldest
-event first, requests of ours after events; then it flies. A user who lingers or waits for a retry holds no slot, and
-neither does one that is given up: the dead letter is stored beside the syncs, and what came for that user since waits.
+event first, users that fail behind those that do not, requests of ours after events; then it flies. A user who lingers
+or waits for a retry holds no slot, and neither does one that is given up: the dead letter is stored beside the syncs,
+and what came for that user since waits.
 
-What flies lines up for the permits of its first read, first come, first served. So a request starts only when nobody
-is in that line: a full quota would else let an event wait for as many requests as there are slots.
+What flies lines up for the permits of its first read, first come, first served. So a request, or a user that fails,
+starts only when nobody is in that line: a full quota would else let an event wait for as many of them as there are
+slots.
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from heapq import heapify, heappop, heappush
-from itertools import chain, count
+from itertools import chain
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from consumer.clock import Clock
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Lease, Phase, UserQueue, Verdict, Waiting
+from consumer.stream.aside import Aside
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Lease, Parked, Phase, UserQueue, Verdict
+from consumer.stream.line import Line
+from consumer.stream.pending import Waiting
 from consumer.sync.flight import WriteAudit
 
 
@@ -32,6 +36,10 @@ class Admission(Protocol):
     @property
     def on_trial(self) -> bool:
         """Whether a start that was admitted is a trial."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no sync can end well now, whoever's it is."""
 
     def wait(self) -> float | None:
         """Return after how many seconds to ask again, or None to wait for a wake-up."""
@@ -61,6 +69,8 @@ class Waits(Struct, frozen=True):
     """In flight, for the answer to their write."""
     giving_up: int
     """For their dead letter to be stored."""
+    parked: int
+    """For a call that is down."""
 
 
 class UserQueues:
@@ -76,7 +86,9 @@ class UserQueues:
         coalesce: bool,
         clock: Clock,
         wrote: Callable[[Flight, WriteAudit], None] = lambda _flight, _audit: None,
+        dropped: Callable[[], None] = lambda: None,
     ) -> None:
+        """Queue for a lease and an admission; `wrote` gets each accepted write, `dropped` is called by `drop`."""
         self.pending = 0
         self._lease = lease
         self._admission = admission
@@ -85,45 +97,54 @@ class UserQueues:
         self._coalesce = coalesce
         self._clock = clock
         self._wrote = wrote
+        self._dropped = dropped
         self._queues: dict[str, UserQueue] = {}
         self._flights: dict[str, Flight] = {}
         self._given_up: dict[str, Flight] = {}
         """Users whose dead letter is being stored, or waits for that in `_to_give_up`."""
         self._to_give_up: deque[tuple[Flight, GiveUp]] = deque()
-        self._ready: list[tuple[bool, float, int, UserQueue]] = []
-        self._delayed: list[tuple[float, int, UserQueue]] = []
-        self._claims = count(1)
+        self._aside = Aside()
+        self._line = Line(concurrency, clock)
+        self._retries = 0
+        """Flights of users that fail."""
         self._wake = asyncio.Event()
         self._accepting = False
         self._in_line = 0
         """Flights that wait for the permits of their first read."""
         self._held_back = False
-        """Whether a request could start if nobody were in that line."""
+        """Whether somebody could start if nobody were in that line."""
 
     @property
     def in_flight(self) -> int:
         """How many users are being synced at this moment."""
         return len(self._flights)
 
+    @property
+    def counted(self) -> int:
+        """How many events count against `sync.max_pending`: all but those of users that fail, while others go on."""
+        everything = self._aside.is_full or self._admission.stopped
+        return self.pending if everything else self.pending - self._aside.events
+
     def oldest_arrival(self) -> float | None:
         """Return when the oldest event that is not done was read, on the clock; None without one."""
-        waiting = (queue.waiting[0].arrived_at for queue in self._queues.values() if queue.waiting)
-        flying = (flight.events[0].arrived_at for flight in self._open() if flight.events)
+        waiting = (queue.waiting.first_arrival for queue in self._queues.values() if queue.waiting)
+        flying = (flight.events.first_arrival for flight in self._open() if flight.events)
         return min(chain(waiting, flying), default=None)
 
     def waits(self) -> Waits:
         """Return how many users wait for what. It looks at every waiting user: not for a path that is hot."""
-        delayed = [queue for _, claim, queue in self._delayed if claim == queue.claim]
-        retrying = sum(bool(queue.attempts or queue.refusals) for queue in delayed)
+        delayed = self._line.delayed()
+        retrying = sum(queue.retried for queue in delayed)
         phases = Counter(flight.phase for flight in self._flights.values())
         return Waits(
             lingering=len(delayed) - retrying,
             retrying=retrying,
-            ready=sum(claim == queue.claim for _, _, claim, queue in self._ready),
+            ready=self._line.ready(),
             starting=phases[Phase.WAITING],
             reading=phases[Phase.READING],
             writing=phases[Phase.WRITING],
             giving_up=len(self._given_up),
+            parked=sum(queue.parked for queue in self._queues.values()),
         )
 
     def open(self) -> None:
@@ -140,14 +161,27 @@ class UserQueues:
         queue = self._queues.get(user_id)
         if queue is None:
             queue = self._queues[user_id] = UserQueue(user_id)
+        joins_requests = queue.waiting.only_requests and not event.is_request
         queue.waiting.append(event)
-        self.pending += 1
+        self._resize(queue, 1, failing=queue.failing)
         if len(queue.waiting) == 1:
             if not self._is_open(user_id):
                 self._delay(queue, event.arrived_at + self._linger)
-        elif queue.claim and not event.is_request and queue.waiting[-2].is_request:
+        elif queue.claim and joins_requests:
             # An event joined a queue of requests: from now on it is served among the events.
             self._delay(queue, queue.due)
+
+    def retry_now(self, user_ids: Iterable[str]) -> None:
+        """Let users start that are parked or wait for their next attempt: what they failed of is over.
+
+        One that flies is not parked when it lands.
+        """
+        for user_id in user_ids:
+            queue = self._queues.get(user_id)
+            if user_id in self._flights:
+                self._flights[user_id].retry_at_once = True
+            elif queue is not None and queue.failing and (queue.parked or queue.due > self._clock()):
+                self._delay(queue, self._clock())
 
     async def run(self, work: Work, give_up: DeadLettering) -> None:
         """Start syncs as slots, time and the admission allow, and give up whom they cannot help, until cancelled."""
@@ -183,12 +217,13 @@ class UserQueues:
         """Forget everything that waits: its partitions were revoked, and the next owner reads it again."""
         self._accepting = False
         self._queues.clear()
-        self._ready.clear()
-        self._delayed.clear()
+        self._line.clear()
+        self._aside.clear()
         for flight, _ in self._to_give_up:
             del self._given_up[flight.user_id]
         self._to_give_up.clear()
         self.pending = 0
+        self._dropped()
 
     async def _recall(self, cancelled: set[Phase], seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -204,71 +239,48 @@ class UserQueues:
             await asyncio.wait(tasks, timeout=min(left, 0.05))
 
     def _delay(self, queue: UserQueue, due: float) -> None:
-        queue.claim, queue.due = next(self._claims), due
-        if due <= self._clock():
-            self._make_ready(queue)
-        else:
-            heappush(self._delayed, (due, queue.claim, queue))
+        queue.parked = False
+        self._line.add(queue, due)
         if self._accepting:
             self.wake()
 
-    def _make_ready(self, queue: UserQueue) -> None:
-        only_requests = all(event.is_request for event in queue.waiting)
-        heappush(self._ready, (only_requests, queue.waiting[0].arrived_at, queue.claim, queue))
+    def _resize(self, queue: UserQueue, events: int, *, failing: bool) -> None:
+        if queue.failing:
+            self._aside.remove(queue)
+        queue.size += events
+        queue.failing = failing
+        self.pending += events
+        if failing:
+            self._aside.add(queue)
 
     def _start_flights(self, work: Work, tasks: asyncio.TaskGroup) -> float | None:
         """Start what may start, and return after how many seconds to look again (None: only when woken)."""
-        now = self._clock()
-        while self._delayed and (self._delayed[0][0] <= now or self._delayed[0][1] != self._delayed[0][2].claim):
-            _, claim, queue = heappop(self._delayed)
-            if claim == queue.claim:
-                self._make_ready(queue)
+        next_look = self._line.ripen()
         if not self._accepting:
             return None
         self._held_back = False
-        while self._ready and len(self._flights) < self._concurrency:
-            only_requests, _, claim, queue = self._ready[0]
-            if claim != queue.claim:
-                heappop(self._ready)
-                continue
+        while len(self._flights) < self._concurrency:
+            queue = self._line.first(self._retries, fresh_first=self._admission.on_trial)
+            if queue is None:
+                break
             if self._is_open(queue.user_id):
                 # Still flying, or given up, for an older generation; its landing wakes the queue.
-                heappop(self._ready)
-                queue.claim = 0
+                self._line.withdraw(queue)
                 continue
-            if only_requests and self._in_line:
+            if self._in_line and self._line.yields(queue):
                 self._held_back = True
                 break
             if not self._admission.admits():
                 return self._admission.wait()
-            queue = self._pop_ready()
-            queue.claim = 0
+            self._line.take(queue)
             flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote, began=self._leave_the_line)
             self._flights[queue.user_id] = flight
             self._in_line += 1
+            self._retries += flight.retries
             flight.task = tasks.create_task(self._fly(flight, work))
             # Not in the task: one that is cancelled before its first step runs nothing of its own.
             flight.task.add_done_callback(partial(self._land, flight))
-        return max(0.0, self._delayed[0][0] - now) if self._delayed else None
-
-    def _pop_ready(self) -> UserQueue:
-        """Take the first in line; for a trial the first who did not fail yet, or those who do would fail it again."""
-        first = heappop(self._ready)
-        if not (self._admission.on_trial and (first[3].attempts or first[3].refusals)):
-            return first[3]
-        fresh = [
-            entry
-            for entry in self._ready
-            if entry[2] == entry[3].claim
-            and not (entry[3].attempts or entry[3].refusals)
-            and not self._is_open(entry[3].user_id)
-        ]
-        chosen = min(fresh, default=first)
-        if chosen is not first:
-            self._ready.remove(chosen)
-            self._ready.append(first)
-            heapify(self._ready)
-        return chosen[3]
+        return next_look
 
     async def _fly(self, flight: Flight, work: Work) -> None:
         flight.verdict = await work(flight)
@@ -298,12 +310,14 @@ class UserQueues:
     def _land(self, flight: Flight, task: asyncio.Task[None]) -> None:
         if flight.phase is Phase.WAITING:
             self._leave_the_line()
+        self._retries -= flight.retries
         user_id, end = flight.user_id, flight.verdict
         if isinstance(end, GiveUp) and self._queues.get(user_id) is flight.queue:
             del self._flights[user_id]
             flight.task, flight.verdict = None, Again(0)
             self._given_up[user_id] = flight
             self._to_give_up.append((flight, end))
+            self._resize(flight.queue, 0, failing=True)
             self.wake()
         else:
             self._landed(flight, self._flights, task)
@@ -316,15 +330,20 @@ class UserQueues:
             # Dropped meanwhile; a queue of the next generation may have waited for this landing.
             blocked = self._queues.get(user_id)
             if blocked is not None and not blocked.claim:
-                self._delay(blocked, blocked.waiting[0].arrived_at + self._linger)
+                self._delay(blocked, blocked.waiting.first_arrival + self._linger)
             return
-        if isinstance(verdict, Again):
-            queue.waiting[:0] = flight.events
-            self._delay(queue, self._clock() + verdict.delay)
+        if isinstance(verdict, Again | Parked):
+            self._resize(queue, 0, failing=True)
+            flight.events.extend(queue.waiting)
+            queue.waiting = flight.events
+            queue.parked = isinstance(verdict, Parked) and not flight.retry_at_once
+            if not queue.parked:
+                self._delay(queue, self._clock() + (verdict.delay if isinstance(verdict, Again) else 0))
             return
-        self.pending -= len(flight.events)
+        # After a dead letter the user still counts as one that fails: its next event may end the same way.
+        self._resize(queue, -len(flight.events), failing=bool(queue.waiting) and where is self._given_up)
         queue.attempts = queue.refusals = 0
         if queue.waiting:
-            self._delay(queue, queue.waiting[0].arrived_at + self._linger)
+            self._delay(queue, queue.waiting.first_arrival + self._linger)
         else:
             del self._queues[user_id]

@@ -197,6 +197,11 @@ class Gatekeeper:
         """Whether a sync that may start is a trial: best of a user who did not fail yet."""
         return self.rejections.is_open
 
+    @property
+    def stopped(self) -> bool:
+        """Whether an API is of no use to anybody, so that no sync can end well."""
+        return any(breaker.is_open for breaker in self.breakers.values())
+
     def wait(self) -> float | None:
         """Return in how many seconds to ask `admits` again though nothing changed; None when only a change helps."""
         return self.rejections.next_trial_in()

@@ -14,7 +14,8 @@ from consumer.clients.quota import QuotaGate
 from consumer.clients.transport import Transport
 from consumer.clients.wire import Answer
 from consumer.ops.metrics import Metrics
-from consumer.stream.flight import Flight, Phase, UserQueue, Waiting
+from consumer.stream.flight import Flight, Phase, UserQueue
+from consumer.stream.pending import Waiting
 from consumer.sync.flight import LeaseLost
 from tests.unit.clients.scripted import Reply, Token, bench, in_turn
 from tests.unit.stream.in_virtual_time import in_virtual_time
@@ -126,7 +127,7 @@ class Sync:
         transport = Transport("mailmojo", "https://x", self.wire, self.gate, Token("Bearer t"))  # type: ignore[arg-type]
         self._mailmojo = MailmojoClient(transport, "1")
         queue = UserQueue("kari")
-        queue.waiting.append(Waiting(0, 0, "user", 0.0, 0.0, is_request=False))
+        queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
         self.flight = Flight(queue, self.lease, coalesce=True, wrote=lambda _flight, _audit: None)
 
     async def write(self, closed_for: float) -> None:

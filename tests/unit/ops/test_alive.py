@@ -77,7 +77,7 @@ class Bench:
     def __init__(self) -> None:
         self.consumer, self.committer = Consumer(), Committer()
         loop = asyncio.get_running_loop()
-        nothing = cast("Any", SimpleNamespace(pending=0))
+        nothing = cast("Any", SimpleNamespace(counted=0))
         self.source = Source(
             cast("Any", self.consumer),
             cast("Any", Starts()),

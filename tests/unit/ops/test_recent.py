@@ -9,7 +9,8 @@ import pytest
 
 from consumer.ops.recent import Recent, RememberedDeadLetters
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
-from consumer.stream.flight import Flight, Waiting
+from consumer.stream.flight import Flight
+from consumer.stream.pending import Waiting
 from consumer.sync.flight import WriteAudit
 
 AUDIT = WriteAudit(action="patch", fields=("phone",), tags_added=("sesamy_tag_a",), tags_removed=())

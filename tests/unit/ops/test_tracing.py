@@ -17,7 +17,7 @@ from consumer.failure import Failure
 from consumer.ops.spans import SyncTrace, Tracing
 from consumer.ops.tracing import Carried, carried, open_tracing
 from consumer.settings import Settings, load
-from consumer.stream.flight import TracedEvent, Waiting
+from consumer.stream.pending import TracedEvent, Waiting
 
 TRACE, OTHER = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()

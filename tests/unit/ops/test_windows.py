@@ -10,7 +10,7 @@ from tests.unit.stream.in_virtual_time import in_virtual_time
 from tests.unit.stream.test_malformed import Bench as MalformedBench
 from tests.unit.stream.test_user_queues import LINGER, Bench
 
-NOBODY = Waits(lingering=0, retrying=0, ready=0, starting=0, reading=0, writing=0, giving_up=0)
+NOBODY = Waits(lingering=0, retrying=0, ready=0, starting=0, reading=0, writing=0, giving_up=0, parked=0)
 
 
 @in_virtual_time
@@ -27,12 +27,12 @@ async def test_every_user_with_something_to_do_is_counted_where_it_waits() -> No
         assert bench.queues.waits() == NOBODY
         for user in "abc":
             bench.put(user)
-        assert bench.queues.waits() == Waits(3, 0, 0, 0, 0, 0, 0)
+        assert bench.queues.waits() == Waits(3, 0, 0, 0, 0, 0, 0, 0)
         await asyncio.sleep(LINGER + 1)
-        assert bench.queues.waits() == Waits(0, 0, 1, 0, 2, 0, 0)
+        assert bench.queues.waits() == Waits(0, 0, 1, 0, 2, 0, 0, 0)
         bench.put("d")
         await asyncio.sleep(5)
-        assert bench.queues.waits() == Waits(0, 0, 2, 0, 0, 2, 0)
+        assert bench.queues.waits() == Waits(0, 0, 2, 0, 0, 2, 0, 0)
         await asyncio.sleep(60)
         assert bench.queues.waits() == NOBODY
 
@@ -48,7 +48,7 @@ async def test_a_user_that_will_be_tried_again_does_not_count_as_lingering() -> 
     async with bench.running():
         bench.put("a")
         await asyncio.sleep(LINGER + 1)
-        assert bench.queues.waits() == Waits(0, 1, 0, 0, 0, 0, 0)
+        assert bench.queues.waits() == Waits(0, 1, 0, 0, 0, 0, 0, 0)
         await asyncio.sleep(60)
         assert bench.queues.waits() == NOBODY
 

@@ -39,7 +39,7 @@ class Bench:
     def may_work(self, generation: int) -> bool:
         return True
 
-    on_trial = False
+    on_trial = stopped = False
 
     def admits(self) -> bool:
         return True

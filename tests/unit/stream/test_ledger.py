@@ -2,8 +2,8 @@ import pytest
 
 from consumer.ops.metrics import Metrics
 from consumer.stream import offset_map
-from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
+from consumer.stream.pending import Waiting
 
 NOW = 1_700_000_000.0
 

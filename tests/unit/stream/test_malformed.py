@@ -7,9 +7,9 @@ from aiokafka import ConsumerRecord
 
 from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
-from consumer.stream.flight import Waiting
 from consumer.stream.ledger import Ledger
 from consumer.stream.malformed import MalformedRecords
+from consumer.stream.pending import Waiting
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from consumer.records.fetching import UndecodableRecord
 from consumer.stream.dead_letters import DeadLetterError
-from consumer.stream.flight import Waiting
+from consumer.stream.pending import Waiting
 from consumer.stream.record_lookup import RecordLookup
 from tests.unit.stream.in_virtual_time import in_virtual_time
 

@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Verdict, Waiting
+from consumer.stream.aside import Aside
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Parked, UserQueue, Verdict
+from consumer.stream.line import SHARE
+from consumer.stream.pending import Waiting
 from consumer.stream.user_queues import GIVING_UP_AT_ONCE, UserQueues
 from consumer.sync.flight import LeaseLost
 from tests.unit.stream.in_virtual_time import in_virtual_time
@@ -29,6 +32,7 @@ class FakeLease:
 
 class FakeAdmission:
     open = True
+    stopped = False
     asked = 0
     again_in: float | None = None
     on_trial = False
@@ -675,3 +679,196 @@ async def test_a_dead_letter_of_an_old_generation_blocks_its_user_and_nobody_els
 
     assert [(at, user) for at, user, _ in bench.flown] == [(2.0, "a"), (6.0, "b"), (22.0, "a")]
     assert bench.queues.pending == 0
+
+
+def failing_users(bench: Bench, names: set[str], *, seconds: float = 0.0, delay: float = 1.0) -> None:
+    """Let these users fail, each time after so many seconds, and try again soon; everybody else takes a second."""
+
+    async def work(flight: Flight) -> Verdict:
+        await Bench.work(bench, flight)
+        await asyncio.sleep(seconds if flight.user_id in names else 1.0)
+        if flight.user_id not in names:
+            return Landed()
+        flight.queue.attempts += 1
+        return Again(delay)
+
+    bench.work = work  # type: ignore[method-assign] # it is scripted
+
+
+@in_virtual_time
+async def test_k12_users_that_fail_start_behind_others_and_do_not_starve() -> None:
+    bench = Bench(concurrency=1)
+    failing_users(bench, {f"failing-{number}" for number in range(20)})
+    async with bench.running():
+        for number in range(20):
+            bench.put(f"failing-{number}")
+        await asyncio.sleep(LINGER + 0.5)
+        begun = len(bench.flown)
+        for number in range(40):
+            bench.put(f"fresh-{number}")
+        await asyncio.sleep(120)
+
+    kinds = ["failing" in user for _, user, _ in bench.flown[begun:]]
+    last = [user for _, user, _ in bench.flown].index("fresh-39")
+    beside = kinds[kinds.index(False) : last - begun + 1]
+    assert beside.count(False) == 40
+    assert beside.count(True) == len(beside) // SHARE
+
+
+@in_virtual_time
+async def test_k12_users_that_fail_slowly_leave_half_of_the_slots_to_others() -> None:
+    bench = Bench(concurrency=8)
+    failing = {f"failing-{number}" for number in range(40)}
+    failing_users(bench, failing, seconds=10)
+    async with bench.running():
+        for user in failing:
+            bench.put(user)
+        await asyncio.sleep(100)
+        delays = []
+        for number in range(30):
+            bench.put(f"fresh-{number}")
+            delays.append((f"fresh-{number}", now() + LINGER))
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(10)
+
+    started = {user: at for at, user, _ in bench.flown}
+    assert all(started[user] == pytest.approx(due) for user, due in delays)
+
+
+@in_virtual_time
+async def test_k12_users_that_fail_do_not_line_up_for_permits_before_others() -> None:
+    bench = Bench(concurrency=64)
+    permits = asyncio.Semaphore(0)
+    failing_users(bench, {f"failing-{number}" for number in range(30)})
+    free = True
+
+    async def one_permit_each(flight: Flight) -> Verdict:
+        if free:
+            return await bench.work(flight)
+        async with permits:
+            return await bench.work(flight)
+
+    task = asyncio.create_task(bench.queues.run(one_permit_each, bench.give_up))
+    bench.queues.open()
+    for number in range(30):
+        bench.put(f"failing-{number}")
+    await asyncio.sleep(LINGER + 0.5)
+    free = False
+    await asyncio.sleep(2)
+    assert bench.queues.in_flight == 1
+    bench.put("fresh")
+    await asyncio.sleep(3)
+    bench.flown.clear()
+    permits.release()
+    permits.release()
+    await asyncio.sleep(0)
+    assert bench.queues.in_flight <= 2
+    await asyncio.sleep(10)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+    assert "fresh" in [user for _, user, _ in bench.flown[:2]]
+
+
+@in_virtual_time
+async def test_k13_events_of_a_user_that_fails_do_not_count_against_the_window() -> None:
+    bench = Bench()
+    bench.verdicts = [Again(30), Again(30)]
+    async with bench.running():
+        for _ in range(200):
+            bench.put("failing")
+        bench.put("other")
+        assert bench.queues.counted == 201
+        await asyncio.sleep(3)
+        assert (bench.queues.pending, bench.queues.counted) == (201, 0)
+        bench.put("failing")
+        bench.put("new")
+        assert (bench.queues.pending, bench.queues.counted) == (203, 1)
+        bench.admission.stopped = True
+        assert bench.queues.counted == 203  # nobody could go on, so nothing more is read
+        bench.admission.stopped = False
+        await asyncio.sleep(100)
+    assert (bench.queues.pending, bench.queues.counted) == (0, 0)
+
+
+@in_virtual_time
+async def test_k13_events_of_a_user_whose_dead_letter_waits_do_not_count_either() -> None:
+    bench = Bench(coalesce=False)
+    bench.verdicts = [REFUSED, REFUSED, Landed(), Landed()]
+    bench.store = lambda _: asyncio.sleep(10)
+    counted = []
+    async with bench.running():
+        for _ in range(4):
+            bench.put("a")
+        await asyncio.sleep(3)
+        for _ in range(3):
+            counted.append((bench.queues.pending, bench.queues.counted))
+            await asyncio.sleep(10)
+    # Its dead letters are stored one by one; only a sync that ends well makes it a user like others.
+    assert counted == [(4, 0), (3, 0), (0, 0)]
+
+
+def test_k13_what_waits_for_users_that_fail_is_bounded_in_bytes() -> None:
+    aside = Aside(most_bytes=10_000)
+    queues = [UserQueue(f"user-{number}") for number in range(100)]
+    for number, queue in enumerate(queues):
+        queue.size = 1 + number
+        aside.add(queue)
+        if aside.is_full:
+            break
+    assert 5 < number < 15
+    while aside.is_full:
+        aside.remove(queues[number])
+        number -= 1
+    assert number > 5
+    assert aside.events == sum(range(2 + number))
+    aside.clear()
+    assert (aside.events, aside.is_full) == (0, False)
+
+
+@in_virtual_time
+async def test_a_parked_user_waits_without_a_slot_or_a_time_until_it_is_called() -> None:
+    bench = Bench(concurrency=1)
+    bench.verdicts = [Parked()]
+    async with bench.running():
+        bench.put("parked")
+        await asyncio.sleep(3)
+        bench.put("parked")
+        bench.put("other")
+        await asyncio.sleep(97)
+        assert bench.queues.waits().parked == 1
+        assert (bench.queues.pending, bench.queues.counted) == (2, 0)
+        bench.queues.retry_now(["parked", "other", "nobody"])
+        await asyncio.sleep(1)
+
+    assert bench.flown == [(2.0, "parked", [0]), (5.0, "other", [2]), (100.0, "parked", [0, 1])]
+    assert bench.queues.waits().parked == 0
+
+
+@in_virtual_time
+async def test_a_user_that_is_called_while_it_flies_is_not_parked() -> None:
+    bench = Bench()
+    bench.verdicts = [Parked()]
+    bench.sync = lambda _: asyncio.sleep(5)
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(3)
+        bench.queues.retry_now(["a"])
+        await asyncio.sleep(20)
+
+    assert [at for at, _, _ in bench.flown] == [2.0, 7.0]
+
+
+@in_virtual_time
+async def test_a_call_shortens_a_back_off_and_no_coalescing_window() -> None:
+    bench = Bench()
+    bench.verdicts = [Again(500)]
+    async with bench.running():
+        bench.put("failing")
+        await asyncio.sleep(10)
+        bench.put("new")
+        bench.queues.retry_now(["failing", "new"])
+        await asyncio.sleep(20)
+
+    assert bench.flown == [(2.0, "failing", [0]), (10.0, "failing", [0]), (12.0, "new", [1])]

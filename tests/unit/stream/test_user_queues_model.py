@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Phase, Verdict, Waiting
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Parked, Phase, Verdict
+from consumer.stream.line import SHARE
+from consumer.stream.pending import Waiting
 from consumer.stream.user_queues import GIVING_UP_AT_ONCE, UserQueues
 from consumer.sync.flight import LeaseLost
 from tests.unit import virtual_time
@@ -30,6 +32,8 @@ class Behaviour(NamedTuple):
     writes: float | None = None
     reads_again: float = 0.0
     verdict: Verdict = Landed()
+    counts: bool = False
+    """Whether a failure counts against the user."""
 
 
 class Letter(NamedTuple):
@@ -47,7 +51,8 @@ behaviours = st.builds(
     reads=times,
     writes=st.none() | times | st.just(9.0),
     reads_again=times,
-    verdict=st.just(Landed()) | times.map(Again) | st.just(GiveUp("exhausted", "", 1)),
+    verdict=st.just(Landed()) | times.map(Again) | st.sampled_from([Parked(), GiveUp("exhausted", "", 1)]),
+    counts=st.booleans(),
 )
 
 
@@ -64,6 +69,12 @@ class Toggle(NamedTuple):
     """The admission closes, or opens."""
 
 
+class Retry(NamedTuple):
+    """What a user failed of is over."""
+
+    user: str
+
+
 class Rebalance(NamedTuple):
     budget: float
     patience: float
@@ -73,7 +84,7 @@ class Rebalance(NamedTuple):
 arrivals = st.builds(Put, users, st.booleans()) | st.builds(Put, users, st.just(False))
 passing = st.builds(Pass, times)
 rebalances = st.builds(Rebalance, budget=st.sampled_from([0.25, 1, 6]), patience=times, away=times)
-calm = arrivals | passing
+calm = arrivals | passing | st.builds(Retry, users)
 steps = (
     st.lists(calm, min_size=15, max_size=40)
     | st.lists(calm | rebalances, min_size=15, max_size=40)
@@ -84,15 +95,33 @@ steps = (
 class Model:
     """Runs a script, plays the lease, the admission and the work, and knows what must hold."""
 
-    def __init__(self, concurrency: int, flights: list[Behaviour], given_up: list[Letter], *, coalesce: bool) -> None:
+    def __init__(
+        self, concurrency: int, flights: list[Behaviour], given_up: list[Letter], *, coalesce: bool, share: int
+    ) -> None:
         self.generation = 1
-        self.queues = UserQueues(self, self, concurrency=concurrency, linger=LINGER, coalesce=coalesce, clock=self.now)
+        self.queues = UserQueues(
+            self,
+            self,
+            concurrency=concurrency,
+            linger=LINGER,
+            coalesce=coalesce,
+            clock=self.now,
+            dropped=self.note_drop,
+        )
         self.concurrency = concurrency
+        self.share = self.queues._line.share = share
         self.coalesce = coalesce
         self.behaviours = iter(flights)
         self.letters = iter(given_up)
         self.given_up: dict[str, Flight] = {}
         self.storing = 0
+        self.parked: set[str] = set()
+        self.failing: set[str] = set()
+        self.retried: set[str] = set()
+        self.hurried: set[str] = set()
+        self.fresh_in_a_row = 0
+        self.retry_landed_at = 0.0
+        self.drops = 0
         self.admitting = True
         self.toggled_at = 0.0
         self.unhindered = concurrency >= 4
@@ -115,7 +144,7 @@ class Model:
     def may_work(self, generation: int) -> bool:
         return generation == self.generation
 
-    on_trial = False
+    on_trial = stopped = False
 
     def admits(self) -> bool:
         return self.admitting
@@ -127,7 +156,7 @@ class Model:
 
     def ready_at(self, user: str) -> float:
         return max(
-            self.waiting[user][0].arrived_at + LINGER,
+            self.waiting[user][0].arrived_at + (0 if user in self.hurried else LINGER),
             self.backs_off_until.get(user, 0.0),
             self.landed_at.get(user, 0.0),
             self.opened_at,
@@ -145,21 +174,41 @@ class Model:
         assert len(self.open) < self.concurrency
         assert self.admitting or self.toggled_at == self.now()
         assert self.now() >= self.ready_at(user) - EPSILON
-        if self.only_requests(user):
-            assert Phase.WAITING not in {flight.phase for flight in self.open.values()}, "a request lined up"
+        its_turn = self.fresh_in_a_row >= self.share - 1
+        if self.only_requests(user) or (user in self.retried and not its_turn):
+            assert Phase.WAITING not in {flight.phase for flight in self.open.values()}, "it lined up"
             held_until = self.left_line_at
+        elif user in self.retried:
+            held_until = self.now()
         else:  # requests may have been held back until an event joined them
             held_until = next(event.arrived_at for event in self.waiting[user] if not event.is_request)
         if self.unhindered:
             assert self.now() == pytest.approx(max(self.ready_at(user), held_until))
         for other in self.waiting:
-            busy = other in self.open or other in self.given_up
+            busy = other in self.open or other in self.given_up or other in self.parked
             if self.waiting[other] and not busy and self.ready_at(other) < self.now() - EPSILON:
-                assert self.rank(user) <= self.rank(other), "somebody else was first"
+                self.check_order(user, other)
+        self.fresh_in_a_row = 0 if user in self.retried else self.fresh_in_a_row + 1
+
+    def check_order(self, user: str, other: str) -> None:
+        """Check that a user may start before one that was ready as well."""
+        requests, other_requests = self.only_requests(user), self.only_requests(other)
+        its_turn = self.fresh_in_a_row >= self.share - 1
+        if (user in self.retried) == (other in self.retried):
+            assert self.rank(user) <= self.rank(other), "somebody else was first"
+        elif user in self.retried:
+            assert other_requests if requests != other_requests else its_turn, "a user that fails was first"
+        else:
+            retries = sum(flight.retries for flight in self.open.values())
+            if retries < max(1, self.concurrency // 2) and self.retry_landed_at < self.now() - EPSILON:
+                assert other_requests if requests != other_requests else not its_turn, "a user that fails starves"
 
     async def check_count(self) -> None:
         await asyncio.sleep(1e-9)  # virtual time moves only when nothing is left to do now
         assert self.queues.pending == sum(map(len, self.waiting.values()))
+        counted = sum(len(events) for user, events in self.waiting.items() if user not in self.failing)
+        assert self.queues.counted == counted
+        assert self.queues.waits().parked == len(self.parked)
         assert self.queues.in_flight <= self.concurrency
 
     # The work.
@@ -170,7 +219,9 @@ class Model:
         self.open[user] = flight
         verdict: Verdict = Again(0)
         try:
-            verdict = await self.play(flight, next(self.behaviours, Behaviour()))
+            behaviour = next(self.behaviours, Behaviour())
+            verdict = await self.play(flight, behaviour)
+            flight.queue.attempts += behaviour.counts and not isinstance(verdict, Landed)
         except LeaseLost:
             verdict = Again(0.5)
         finally:
@@ -178,6 +229,7 @@ class Model:
                 self.left_line_at = self.now()
             del self.open[user]
             self.landed_at[user] = self.now()
+            self.retry_landed_at = self.now() if flight.retries else self.retry_landed_at
             if generation == self.generation:
                 self.book(flight, verdict)
         return verdict
@@ -188,7 +240,7 @@ class Model:
         if flight.generation == self.generation:
             self.left_line_at = self.now()
             flight.reading()
-            assert flight.events == expected
+            assert list(flight.events) == expected
         await asyncio.sleep(behaviour.reads)
         if behaviour.writes is not None:
             with flight.writing():
@@ -217,27 +269,40 @@ class Model:
             verdict = Again(0.5)
         finally:
             self.storing -= 1
-            del self.given_up[flight.user_id]
             self.landed_at[flight.user_id] = self.now()
             if flight.generation == self.generation:
                 self.book(flight, verdict)
+            del self.given_up[flight.user_id]
         return verdict
 
     def book(self, flight: Flight, verdict: Verdict) -> None:
-        user = flight.user_id
+        user, given_up = flight.user_id, flight.user_id in self.given_up
         if isinstance(verdict, GiveUp):
             self.given_up[user] = flight
+        if isinstance(verdict, Parked) and not flight.retry_at_once:
+            self.parked.add(user)
+        if not isinstance(verdict, Landed):
+            self.failing.add(user)
+            self.hurried.discard(user)
+            (self.retried.add if flight.queue.attempts else self.retried.discard)(user)
+        if isinstance(verdict, Parked):
+            self.backs_off_until[user] = self.now()
+        if isinstance(verdict, GiveUp | Parked):
             return
         if isinstance(verdict, Again):
             self.backs_off_until[user] = self.now() + verdict.delay
             return
         self.backs_off_until.pop(user, None)
+        self.retried.discard(user)
+        self.hurried.discard(user)
+        if not given_up or len(self.waiting[user]) == len(flight.events):
+            self.failing.discard(user)
         self.answers[user] += [event.offset for event in flight.events]
         del self.waiting[user][: len(flight.events)]
 
     # The script.
 
-    async def run(self, script: list[Put | Pass | Toggle | Rebalance]) -> None:
+    async def run(self, script: list[Put | Pass | Toggle | Retry | Rebalance]) -> None:
         task = asyncio.create_task(self.queues.run(self.work, self.give_up))
         self.queues.open()
         for step in script:
@@ -248,8 +313,10 @@ class Model:
         if not self.admitting:
             await self.take(Toggle())
         async with asyncio.timeout(100_000):
-            while not task.done() and (self.queues.pending or self.open or self.given_up):  # noqa: ASYNC110 - time is virtual
+            while not task.done() and (self.queues.pending or self.open or self.given_up):
                 await asyncio.sleep(1)
+                for user in list(self.parked):
+                    await self.take(Retry(user))
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -261,7 +328,7 @@ class Model:
         assert all(offsets == sorted(offsets) for offsets in self.answers.values())
         assert self.queues.oldest_arrival() is None
 
-    async def take(self, step: Put | Pass | Toggle | Rebalance) -> None:
+    async def take(self, step: Put | Pass | Toggle | Retry | Rebalance) -> None:
         match step:
             case Put(user, is_request):
                 event = Waiting(0, next(self._offsets), "contract.1#update", 0.0, self.now(), is_request)
@@ -273,8 +340,22 @@ class Model:
                 self.unhindered = False
                 self.admitting, self.toggled_at = not self.admitting, self.now()
                 self.queues.wake()
+            case Retry(user):
+                self.retry(user)
             case Rebalance():
                 await self.rebalance(step)
+
+    def retry(self, user: str) -> None:
+        self.queues.retry_now([user, "a user that has nothing to do"])
+        if user not in self.failing or user in self.open or user in self.given_up:
+            return
+        if user in self.parked or self.ready_at(user) > self.now():
+            self.parked.discard(user)
+            self.hurried.add(user)
+            self.backs_off_until[user] = self.now()
+
+    def note_drop(self) -> None:
+        self.drops += 1
 
     async def rebalance(self, step: Rebalance) -> None:
         began = self.now()
@@ -287,6 +368,11 @@ class Model:
         for events in self.waiting.values():
             self.dropped.update(event.offset for event in events)
         self.waiting.clear()
+        self.parked.clear()
+        self.failing.clear()
+        self.retried.clear()
+        self.hurried.clear()
+        assert self.drops == self.generation - 1
         self.given_up = {user: flight for user, flight in self.given_up.items() if flight.task is not None}
         self.backs_off_until.clear()
         await asyncio.sleep(step.away)
@@ -296,17 +382,18 @@ class Model:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    concurrency=st.sampled_from([1, 2, 64]),
+    slots_and_share=st.tuples(st.sampled_from([1, 2, 64]), st.sampled_from([2, 3, SHARE])),
     coalesce=st.booleans(),
     flights=st.lists(behaviours, min_size=8, max_size=20),
     given_up=st.lists(letters, min_size=4, max_size=8),
     script=steps,
 )
 def test_every_event_is_answered_once_in_order_by_one_flight_at_a_time(
-    concurrency: int,
+    slots_and_share: tuple[int, int],
     coalesce: bool,
     flights: list[Behaviour],
     given_up: list[Letter],
-    script: list[Put | Pass | Toggle | Rebalance],
+    script: list[Put | Pass | Toggle | Retry | Rebalance],
 ) -> None:
-    virtual_time.run(Model(concurrency, flights, given_up, coalesce=coalesce).run(script))
+    concurrency, share = slots_and_share
+    virtual_time.run(Model(concurrency, flights, given_up, coalesce=coalesce, share=share).run(script))

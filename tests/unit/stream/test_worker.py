@@ -11,9 +11,10 @@ from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
 from consumer.stream import sync_results
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, UserQueue, Waiting
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, UserQueue, Verdict
 from consumer.stream.giving_up import GivingUp
 from consumer.stream.ledger import Ledger
+from consumer.stream.pending import Waiting
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync import flight as protocol
 from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
@@ -70,18 +71,19 @@ class Bench:
             self.ledger.deliver(0, offset)
             self.queue.waiting.append(Waiting(0, offset, "contract.1#update", 990.0, 0.0, False))
 
-    async def fly(self, *ends: Outcome | Exception) -> list[Landed | Again]:
+    async def fly(self, *ends: Outcome | Exception) -> list[Verdict]:
         """Fly once for each of these ends of the sync, as the queues do."""
         return [await self.fly_once(end) for end in ends]
 
-    async def fly_once(self, end: Outcome | Exception) -> Landed | Again:
+    async def fly_once(self, end: Outcome | Exception) -> Verdict:
         self.ends.append(end)
         flight = Flight(self.queue, self, coalesce=True, wrote=lambda _flight, _audit: None)
         verdict = await self.worker(flight)
         if isinstance(verdict, GiveUp):
             verdict = await self.give_up(flight, verdict)
         if isinstance(verdict, Again):
-            self.queue.waiting[:0] = flight.events
+            flight.events.extend(self.queue.waiting)
+            self.queue.waiting = flight.events
         return verdict
 
     def metric(self, name: str, **labels: str) -> float:
@@ -119,7 +121,7 @@ class Bench:
         self.letters.append((letter.offset, reason, error, attempts))
 
 
-def is_again(verdict: Landed | Again, longest: float) -> bool:
+def is_again(verdict: Verdict, longest: float) -> bool:
     return isinstance(verdict, Again) and 0 <= verdict.delay <= longest
 
 
@@ -339,7 +341,7 @@ async def test_a_sync_that_ends_before_it_reads_answers_its_events_too(end: Outc
 
     assert verdicts[-1] == Landed()
     assert bench.committable == 100
-    assert bench.queue.waiting == []
+    assert not bench.queue.waiting
 
 
 @in_virtual_time

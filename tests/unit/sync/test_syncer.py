@@ -17,7 +17,8 @@ from consumer.clients.wire import Answer
 from consumer.ops.metrics import Metrics
 from consumer.service import rules_of
 from consumer.settings import Settings
-from consumer.stream.flight import Flight, UserQueue, Waiting
+from consumer.stream.flight import Flight, UserQueue
+from consumer.stream.pending import Waiting
 from consumer.sync.flight import LeaseLost
 from consumer.sync.syncer import Syncer
 from tests.unit.clients.scripted import Token
@@ -74,7 +75,7 @@ async def test_a19_a_gate_that_closes_just_before_a_write_does_not_separate_it_f
     mailmojo = MailmojoClient(Transport("mailmojo", "https://x", wire, gate, token), "1")  # type: ignore[arg-type]
     syncer = Syncer(SesamyClient(sesamy), mailmojo, FakeFields(), rules_of(Settings()), metrics)  # type: ignore[arg-type]
     queue = UserQueue("kari")
-    queue.waiting.append(Waiting(0, 0, "user", 0.0, 0.0, is_request=False))
+    queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
     flight = Flight(queue, lease, coalesce=True, wrote=lambda _flight, _audit: None)
 
     def close_twice() -> None:
