@@ -274,7 +274,13 @@ async def open_service(
         )
         service = Service(parts, worker, give_up)
         service.admin_port = await stack.enter_async_context(
-            admin.serve(settings.admin.host, settings.admin.port, service.overview, metrics)
+            admin.serve(
+                settings.admin.host,
+                settings.admin.port,
+                service.overview,
+                metrics,
+                allowed_hosts=settings.admin.allowed_hosts,
+            )
         )
         yield service
 

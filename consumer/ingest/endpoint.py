@@ -8,14 +8,16 @@ from typing import Final
 import aiohttp
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from consumer.clock import Clock
+from consumer.ingest.bodies import ENCODINGS, BodyTooLarge, UnreadableBody, decompress
 from consumer.ingest.gate import Gate
 from consumer.ingest.metrics import IngestMetrics
 from consumer.ingest.store import NotStored, Store, TooLarge
 from consumer.ops.tracing import Carried, carried
+from consumer.ports.connections import bounded
 from schemas.events import MalformedEvent, decode_event
 
 _log = structlog.get_logger("ingest")
@@ -49,8 +51,6 @@ class Endpoint:
         most_in_flight: int = MOST_IN_FLIGHT,
     ) -> None:
         self.in_flight = 0
-        self.heard: set[object] = set()
-        """Connections, as `request.protocol`, that sent a whole request head."""
         self._gate = gate
         self._store = store
         self._metrics = metrics
@@ -62,23 +62,29 @@ class Endpoint:
 
     def app(self) -> web.Application:
         """Return it as an application to serve."""
-        app = web.Application(client_max_size=self._max_body, middlewares=[self._answer])
-        app.router.add_post(PATH, self._take)
+        app = web.Application(client_max_size=self._max_body, middlewares=[bounded, self._answer])
+        # One route for everything: aiohttp's own for an unknown path would grant `Expect: 100-continue`.
+        app.router.add_route("*", "/{path:.*}", self._route, expect_handler=_grant_later)
         return app
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Make every refusal JSON, and count every answer."""
         begun = self._clock()
-        self.heard.add(request.protocol)
         try:
             response = await handler(request)
         except web.HTTPException as refusal:
-            headers = {name: refusal.headers[name] for name in ("Allow",) if name in refusal.headers}
-            response = _refuse(refusal.status, f"{refusal.reason}; events are taken at POST {PATH}", headers)
+            response = _refuse(refusal.status, f"{refusal.reason}; events are taken at POST {PATH}")
         self._metrics.requests.labels(str(response.status)).inc()
         self._metrics.duration.observe(self._clock() - begun)
         return response
+
+    async def _route(self, request: web.Request) -> web.Response:
+        if request.path != PATH:
+            return _refuse(404, f"Not Found; events are taken at POST {PATH}")
+        if request.method != "POST":
+            return _refuse(405, f"Method Not Allowed; events are taken at POST {PATH}", {"Allow": "POST"})
+        return await self._take(request)
 
     async def _take(self, request: web.Request) -> web.Response:
         if not await self._gate.admits(request.headers.getall(self._header, [])):
@@ -98,17 +104,21 @@ class Endpoint:
         kind = request.content_type
         if "Content-Type" in request.headers and kind != "application/json" and not kind.endswith("+json"):
             return _refuse(415, "an event is sent as application/json")
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ENCODINGS:
+            return _refuse(415, "an event may be compressed with gzip or deflate", {"Accept-Encoding": "gzip, deflate"})
         too_large = f"an event has {self._max_body} bytes at most"
         if (request.content_length or 0) > self._max_body:
             return _refuse(413, too_large)
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                value = await request.read()
-        except web.HTTPRequestEntityTooLarge:
+                await _grant(request)
+                value = decompress(await request.read(), encoding, self._max_body)
+        except (web.HTTPRequestEntityTooLarge, BodyTooLarge):
             return _refuse(413, too_large)
         except TimeoutError:
             return _refuse(408, f"the body did not come within {_BODY_SECONDS:g} s")
-        except (aiohttp.ClientError, web.RequestPayloadError, HttpProcessingError, ConnectionError):
+        except (UnreadableBody, aiohttp.ClientError, web.RequestPayloadError, HttpProcessingError, ConnectionError):
             return _refuse(400, "the body cannot be read")
         try:
             event = decode_event(value, self._pointer)
@@ -121,6 +131,17 @@ class Endpoint:
         except TooLarge:
             return _refuse(413, "the topic takes no record of this size")
         return _json({"partition": place.partition, "offset": place.offset}, HTTPStatus.ACCEPTED)
+
+
+async def _grant_later(_: web.Request) -> None:
+    """Grant nothing yet to a client that asks before it sends its body: first it must show the secret."""
+
+
+async def _grant(request: web.Request) -> None:
+    """Let a client that waits for it (`Expect: 100-continue`) send its body."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").strip().lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the response has not begun; aiohttp's own handler does the same
 
 
 def _trace(request: web.Request) -> Carried | None:

@@ -1,18 +1,23 @@
 """The admin port: probes, metrics, status and a page, for Kubernetes, Prometheus and people (`contract.md`)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
 from aiohttp import web
 
-from consumer.failure import Failure
-from consumer.ops.live import Events, Page
+from consumer.ops.live import MOST_VIEWERS, Events, Page
 from consumer.ops.metrics import Metrics
+from consumer.ports import serving
+from consumer.ports.connections import ConnectionLimits, bounded, descriptors
+from consumer.ports.hosts import Hosts
 
 _log = structlog.get_logger("admin")
+
+_IDLE: Final = 20.0
+"""Seconds that a connection may be idle: more than the usual interval of Prometheus, which else connects each time."""
 
 
 class Health(Protocol):
@@ -34,9 +39,16 @@ class Health(Protocol):
         """Bring the metrics that are sampled, not counted, up to date."""
 
 
+def limits() -> ConnectionLimits:
+    """Return the bounds of an admin port's connections: the descriptors are for Kafka and the APIs."""
+    return ConnectionLimits(most=min(64, max(8, descriptors() // 8)), idle=_IDLE)
+
+
 @asynccontextmanager
-async def serve(host: str, port: int, health: Health, metrics: Metrics) -> AsyncIterator[int]:
-    """Serve the admin port and yield its number.
+async def serve(
+    host: str, port: int, health: Health, metrics: Metrics, *, allowed_hosts: Iterable[str] = ()
+) -> AsyncIterator[int]:
+    """Serve the admin port and yield its number; `allowed_hosts` are names that requests may use for it.
 
     Raises:
         Failure: the port is taken or the host is not ours.
@@ -57,8 +69,9 @@ async def serve(host: str, port: int, health: Health, metrics: Metrics) -> Async
         health.refresh()
         return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
-    events = Events(health.status, health.history)
-    app = web.Application()
+    bounds = limits()
+    events = Events(health.status, health.history, most_viewers=min(MOST_VIEWERS, bounds.most // 2))
+    app = web.Application(middlewares=[bounded, Hosts({host, *allowed_hosts}).check])
     app.on_shutdown.append(events.close)
     app.add_routes(
         [
@@ -70,20 +83,9 @@ async def serve(host: str, port: int, health: Health, metrics: Metrics) -> Async
             web.get("/events", events.get),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise Failure(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; change ADMIN_HOST or ADMIN_PORT"
-            ) from error
-        actual = runner.addresses[0][1]
+    async with serving.serve(app, host, port, bounds, name="admin", grace=1.0) as actual:
         _log.info("admin.listening", host=host, port=actual)
         yield actual
-    finally:
-        await runner.cleanup()
 
 
 def _json(body: Mapping[str, Any], status: int) -> web.Response:

@@ -17,6 +17,9 @@ INTERVAL: Final = 1.0
 MOST_VIEWERS: Final = 20
 """Streams at once; whoever comes later has a page that asks for `/status` now and then."""
 
+WRITE_SECONDS: Final = 10.0
+"""Until a viewer that receives nothing more is disconnected."""
+
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -54,7 +57,14 @@ def content_security_policy(html: str) -> str:
 class Events:
     """`GET /events`: first the last minutes as `history`, then a `status` a second."""
 
-    def __init__(self, status: Callable[[], Mapping[str, Any]], history: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        status: Callable[[], Mapping[str, Any]],
+        history: Callable[[], Mapping[str, Any]],
+        *,
+        most_viewers: int = MOST_VIEWERS,
+    ) -> None:
+        self._most_viewers = most_viewers
         self._status = status
         self._history = history
         self._viewers = 0
@@ -68,15 +78,15 @@ class Events:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Send events until either side ends."""
-        if self._viewers >= MOST_VIEWERS or self._closing.is_set():
+        if self._viewers >= self._most_viewers or self._closing.is_set():
             return web.Response(status=503, text="too many viewers; ask for /status\n", headers=_HEADERS)
         response = web.StreamResponse(headers=_HEADERS | {"Content-Type": "text/event-stream"})
         self._viewers += 1
         try:
             await response.prepare(request)
-            await response.write(_event("history", orjson.dumps(self._history())))
+            await _write(response, _event("history", orjson.dumps(self._history())))
             while not self._closing.is_set():
-                await response.write(self._event())
+                await _write(response, self._event())
                 try:
                     async with asyncio.timeout(INTERVAL):
                         await self._closing.wait()
@@ -84,6 +94,9 @@ class Events:
                     continue
         except ConnectionError:  # the page was closed
             pass
+        except TimeoutError:  # its browser reads nothing more
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._viewers -= 1
         return response
@@ -93,6 +106,11 @@ class Events:
         if now - self._made_at > INTERVAL / 2:
             self._made_at, self._made = now, _event("status", orjson.dumps(self._status()))
         return self._made
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_SECONDS):
+        await response.write(data)
 
 
 def _event(name: str, data: bytes) -> bytes:

@@ -94,6 +94,14 @@ def servers(value: str) -> str:
     return ",".join(found)
 
 
+def hosts(value: str) -> tuple[str, ...]:
+    """Return comma-separated host names; one that begins with a dot, or with `*.`, stands for all names below it."""
+    found = words(value)
+    if not all(re.fullmatch(r"(\*?\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", host) for host in found):
+        raise ValueError("must be host names without port, or several separated by commas")
+    return found
+
+
 def _is_server(server: str) -> bool:
     try:
         parts = urlsplit(f"//{server}")

@@ -196,6 +196,15 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Setting("ADMIN_HOST", parsers.text, "the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Setting("ADMIN_PORT", parsers.whole(0, 65535), "the port; 0 is any free one, logged")] = 8080
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "ADMIN_ALLOWED_HOSTS",
+            parsers.hosts,
+            "host names, .example.no for all below it, that requests may name besides addresses and localhost",
+            many=True,
+        ),
+    ] = ()
 
 
 class IngestSettings(Struct, frozen=True, kw_only=True):

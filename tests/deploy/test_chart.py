@@ -41,6 +41,7 @@ EVERYTHING = {
     "nodeSelector": {"pool": "small"},
     "tolerations": [{"key": "spot", "operator": "Exists"}],
     "podAnnotations": {"a": "b"},
+    "adminAllowedHosts": ["mailmojo.example.no"],
     "image": {"pullSecrets": [{"name": "pull"}]},
 }
 OF_OTHERS = {"ServiceMonitor", "ScaledObject"}
@@ -134,6 +135,11 @@ def test_the_program_understands_its_pod(render: Render, values: dict[str, Any],
     settings = load(environment)
     assert settings.mailmojo.list_id == "1000000"
     assert settings.admin.host == "0.0.0.0"
+    assert settings.admin.allowed_hosts[0] == "vendor-sesamy-mailmojo"
+    assert settings.admin.allowed_hosts[2:] == (
+        "vendor-sesamy-mailmojo.default.svc",
+        *values.get("adminAllowedHosts", ()),
+    )
     assert container["ports"] == [{"name": "admin", "containerPort": settings.admin.port}]
     least, grace = settings.sync.shutdown_timeout + 10, pod["terminationGracePeriodSeconds"]
     assert least <= grace < least + 1

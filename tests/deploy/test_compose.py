@@ -94,6 +94,8 @@ def test_prometheus_asks_every_consumer() -> None:
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
     asked = {entry["labels"]["instance"]: entry["targets"] for entry in job["static_configs"]}
+    hosts = {address.partition(":")[0] for addresses in asked.values() for address in addresses}
+    assert hosts == {SERVICES[name]["environment"]["ADMIN_ALLOWED_HOSTS"] for name in CONSUMERS}
     assert asked == {name: [f"sandbox:{SERVICES[name]['environment']['ADMIN_PORT']}"] for name in CONSUMERS}
 
 

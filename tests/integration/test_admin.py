@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import time
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.crowd import REJECTED, crowd
 from tests.integration.stage import EVENT_TYPES, Stage, event, stop
 from tests.kafka_client import Message
 from tests.service_process import ServiceProcess
@@ -43,6 +45,10 @@ def by(found: Samples, name: str, *labels: str) -> Counter[tuple[str, ...]]:
             values = dict(pairs)
             counts[tuple(values[label] for label in labels)] += int(value)
     return counts
+
+
+def open_files(service: ServiceProcess) -> int:
+    return len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
 
 
 async def first_events(service: ServiceProcess, count: int) -> list[dict[str, Any]]:
@@ -245,3 +251,21 @@ async def test_open_streams_do_not_delay_a_shutdown(stage: Stage) -> None:
         assert time.monotonic() - began < 4
         for stream in streams:
             stream.close()
+
+
+@pytest.mark.parametrize("first", [b"", REJECTED])
+async def test_p4_half_requests_to_the_admin_port_stop_neither_the_service_nor_its_probes(
+    stage: Stage, first: bytes
+) -> None:
+    users = stage.users(200)
+    service = stage.start()
+    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (256, 256))
+    await service.ready()
+    async with crowd(await service.admin_port(), 306, first):
+        await stage.send(*(event(user_id) for user_id in users))
+        assert (await service.get("/livez"))[0] == 200
+        await stage.all_committed()
+        assert stage.stale(users) == {}
+        assert (await service.get("/readyz"))[0] == 200
+        assert open_files(service) < 256 - 50
+    await stop(service)

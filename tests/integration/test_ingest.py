@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from confluent_kafka import Producer
 
+from tests.crowd import REJECTED, crowd
 from tests.kafka_broker import KafkaBroker
 from tests.kafka_client import Message
 from tests.service_process import ServiceProcess
@@ -267,3 +269,19 @@ async def test_what_keeps_it_from_starting_is_one_line(
     assert await process.exit_code() == 1
     (line,) = [line for line in process.stderr.read_text().splitlines() if not line.startswith("{")]
     assert says in line
+
+
+@pytest.mark.parametrize("first", [b"", REJECTED])
+async def test_p4_half_requests_keep_no_event_out(
+    kafka: KafkaBroker, topic: NewTopic, service_process: StartService, first: bytes
+) -> None:
+    name = await topic(4)
+    it = Ingest(service_process("ingest", KAFKA_TOPIC=name, INGEST_PORT="0", INGEST_SECRET=SECRET))
+    resource.prlimit(it.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    await it.process.ready()
+    async with crowd(it.port, 306, first), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(20):
+            for number in range(100):
+                await it.post_until_stored(session, event(number))
+        assert not await it.is_unready()
+    assert sum((await kafka.end_offsets(name)).values()) >= 100

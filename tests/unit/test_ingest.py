@@ -1,22 +1,26 @@
 import asyncio
+import gzip
 import json
 import re
+import time
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDict
 
 from consumer import cli
 from consumer.ingest.endpoint import PATH, RETRY_AFTER, Endpoint
 from consumer.ingest.gate import OVERLAP, Gate
 from consumer.ingest.metrics import IngestMetrics
+from consumer.ingest.run import limits
 from consumer.ingest.store import NotStored, Place, TooLarge
 from consumer.ops.tracing import Carried
+from consumer.ports import serving as ports
 from consumer.secret import Secret
 
 SECRET = "open sesame"
@@ -50,8 +54,9 @@ class Events:
 class Served:
     """An endpoint on a socket, and how to call it."""
 
-    def __init__(self, client: "TestClient[Any, Any]", events: Events, metrics: IngestMetrics) -> None:
+    def __init__(self, client: aiohttp.ClientSession, events: Events, metrics: IngestMetrics, port: int) -> None:
         self.client = client
+        self.port = port
         self.events = events
         self.metrics = metrics
 
@@ -75,8 +80,11 @@ async def serving(secret: Secret | None = None, pointer: str | None = None, most
         clock=lambda: 0.0,
         most_in_flight=most,
     )
-    async with TestClient(TestServer(endpoint.app())) as client:
-        yield Served(client, events, metrics)
+    async with (
+        ports.serve(endpoint.app(), "127.0.0.1", 0, limits(), name="ingest", grace=1.0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+    ):
+        yield Served(client, events, metrics, port)
 
 
 async def error(response: ClientResponse) -> str:
@@ -304,3 +312,105 @@ async def test_a_trace_context_is_stored_with_the_event(headers: list[tuple[str,
         response = await served.post(headers=CIMultiDict([*HEADERS.items(), *headers]))
         assert response.status == 202
         assert served.events.traces == [kept]
+
+
+def packed(size: int) -> bytes:
+    return gzip.compress(bytes(size), 9)
+
+
+async def talk(served: Served, *parts: bytes) -> bytes:
+    """Send these parts, and return all that the endpoint answers until it ends the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        async with asyncio.timeout(5):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            return await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+def head(*lines: str, secret: str | None = SECRET, target: str = f"POST {PATH}") -> bytes:
+    given = [f"X-Webhook-Secret: {secret}"] if secret else []
+    return "\r\n".join([f"{target} HTTP/1.1", "Host: events.example.no", *given, *lines, "", ""]).encode()
+
+
+async def test_p5_a_compressed_body_without_the_secret_is_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zlib, "decompressobj", None)  # also aiohttp's own way to do it
+    body = packed(400_000_000)
+    async with serving() as served:
+        for path in (PATH, "/elsewhere"):
+            before = time.process_time()
+            response = await served.post(body, {"Content-Encoding": "gzip"}, path)
+            assert response.status == (401 if path == PATH else 404)
+            assert response.headers["Connection"] == "close"
+            assert time.process_time() - before < 0.5
+        assert served.events.stored == []
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(BODY), "gzip", 202),
+        (gzip.compress(BODY), "X-GZIP", 202),
+        (zlib.compress(BODY), "deflate", 202),
+        (BODY, "identity", 202),
+        (packed(50_000), "gzip", 413),
+        (packed(400_000), "gzip", 413),
+        (BODY, "gzip", 400),
+        (gzip.compress(BODY)[:-9], "gzip", 400),
+        (gzip.compress(BODY) + b"more", "gzip", 400),
+        (b"", "gzip", 400),
+        (BODY, "br", 415),
+        (gzip.compress(gzip.compress(BODY)), "gzip, gzip", 415),
+    ],
+)
+async def test_p5_with_the_secret_a_body_is_decompressed_up_to_the_bound(
+    body: bytes, encoding: str, status: int
+) -> None:
+    async with serving() as served:
+        response = await served.post(body, HEADERS | {"Content-Encoding": encoding})
+        assert response.status == status
+        assert [value for _, value in served.events.stored] == ([BODY] if status == 202 else [])
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (head("Expect: 100-continue", "Content-Length: 9", secret=None), b"401"),
+        (head("Expect: 100-continue", "Content-Length: 9", target="POST /elsewhere"), b"404"),
+        (head("Expect: 100-continue", "Content-Length: 9", target=f"PUT {PATH}"), b"405"),
+        (head("Expect: 100-continue", "Content-Length: 999999"), b"413"),
+        (head("Expect: 100-continue", "Content-Length: 9", "Content-Type: text/xml"), b"415"),
+        (head("Transfer-Encoding: chunked", secret=None) + b"5\r\nhel", b"401"),
+        (head("Content-Length: 900000000", secret="wrong") + b"{", b"401"),
+    ],
+)
+async def test_p5_a_request_that_is_rejected_by_its_head_is_not_asked_for_its_body(
+    request_head: bytes, status: bytes
+) -> None:
+    async with serving() as served:
+        answer = await talk(served, request_head)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert b"100 Continue" not in answer
+        assert served.events.stored == []
+
+
+async def test_a_client_with_the_secret_that_waits_for_100_continue_gets_it() -> None:
+    async with serving() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(head("Expect: 100-continue", f"Content-Length: {len(BODY)}", "Connection: close"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await reader.read()).startswith(b"HTTP/1.1 202")
+        writer.close()
+
+
+async def test_p5_what_comes_behind_a_rejected_request_is_not_heard() -> None:
+    event = head(f"Content-Length: {len(BODY)}") + BODY
+    async with serving() as served:
+        answer = await talk(served, head("Content-Length: 0", secret=None) + event * 5)
+        assert answer.count(b"HTTP/1.1") == 1
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert served.events.stored == []

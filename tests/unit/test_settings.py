@@ -62,6 +62,7 @@ CONTRACT_DEFAULTS = {
     "sync.shutdown_timeout": 20,
     "admin.host": "127.0.0.1",
     "admin.port": 8080,
+    "admin.allowed_hosts": (),
     "ingest.host": "127.0.0.1",
     "ingest.port": 8090,
     "ingest.header": "X-Webhook-Secret",

@@ -65,6 +65,10 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
   - { name: ADMIN_HOST, value: "0.0.0.0" }
   - { name: ADMIN_PORT, value: "8080" }
+  {{- $service := include "sesamy-mailmojo.name" . }}
+  {{- $inside := list $service (printf "%s.%s" $service .Release.Namespace) (printf "%s.%s.svc" $service .Release.Namespace) }}
+  {{- $hosts := concat $inside .Values.adminAllowedHosts }}
+  - { name: ADMIN_ALLOWED_HOSTS, value: {{ join "," $hosts | quote }} }
   {{- range list "SESAMY_CLIENT_ID" "MAILMOJO_LIST_ID" }}
   {{- $_ := required (printf "settings.%s: required" .) (index $.Values.settings .) }}
   {{- end }}

@@ -1,0 +1,1 @@
+"""The HTTP ports of the program: how many connections they hold, for how long, and whom they answer."""
