@@ -54,7 +54,7 @@ async def open_clients(
     `write_timeout` bounds each request to Mailmojo, in seconds; `inject` adds the trace context to the headers of each
     request, where somebody traces.
     """
-    async with open_session(settings.sync.concurrency) as session:
+    async with open_session() as session:
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
         )

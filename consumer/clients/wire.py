@@ -1,5 +1,8 @@
 """One request on a socket: bounded in time and size, sent exactly once, counted. Nothing here knows a quota."""
 
+import errno
+import math
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,13 +13,21 @@ from typing import Final
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct
 from multidict import CIMultiDictProxy
 from prometheus_client import Histogram
 from yarl import URL
 
+from consumer.clients.bounds import (
+    BoundedResponse,
+    Progress,
+    ResponseTooLargeError,
+    UnreadableResponseError,
+    progress,
+)
 from consumer.clients.deadlines import Deadlines
-from consumer.clients.errors import Api, Unavailable
+from consumer.clients.errors import Api, ApiError, LocalFault, TooLarge, Unavailable, Unreachable
 from consumer.ops.metrics import Metrics
 
 READ_TIMEOUT: Final = 10.0
@@ -25,9 +36,14 @@ READ_TIMEOUT: Final = 10.0
 WRITE_TIMEOUT: Final = 5.0
 """The same for an API that is written to: a process that lost its partitions may still land a write this long (P2)."""
 
-_CONNECT_TIMEOUT: Final = 5.0
-_LARGEST_ANSWER: Final = 8 * 1024 * 1024
-"""Bytes; a page of 100 contracts is well under one MiB."""
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for a new connection: address, TCP, proxy and TLS."""
+
+_LOCAL_ERRORS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+_LOCAL_LOOKUP_ERRORS: Final = frozenset({socket.EAI_MEMORY, socket.EAI_SYSTEM})
+"""What says that this process or its machine has too little of something."""
 
 _ESCAPES: Final = {code: quote(chr(code), safe="") for code in range(128)}
 """For `str.translate`, which takes a third of the time that `quote` does."""
@@ -61,18 +77,25 @@ def exact_url(base: URL, path: str, query: str) -> URL:
 
 
 @asynccontextmanager
-async def open_session(concurrency: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open the one session of a process that syncs this many users at a time.
+async def open_session(*, connect_timeout: float = CONNECT_TIMEOUT) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the one session of a process.
 
-    A time-out would include the wait for a free connection, so there is one for every request that may be open: three
-    reads a user, and a few for probes and tokens. Cookies are neither kept nor sent.
+    The number of connections is bounded by that of the requests under way; a bound of its own would have requests wait
+    for a free connection, and take that for a slow server. Cookies are neither kept nor sent, and redirects, proxies
+    and credentials of the environment are not followed.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=3 * concurrency + 8),
+        connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept": "application/json", "User-Agent": f"sesamy-mailmojo/{version('sesamy-mailmojo')}"},
-        # The whole request is bounded by its wire, to the moment: aiohttp rounds 5 s and more up to a whole second.
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+        response_class=BoundedResponse,
+        auto_decompress=False,  # `BoundedResponse` does, within bounds
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"sesamy-mailmojo/{version('sesamy-mailmojo')}",
+        },
+        # The whole request is bounded by its wire. aiohttp would round 5 s and more up to a whole second.
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, ceil_threshold=math.inf),
     )
     # aiohttp 3.14 sends GET, PUT and DELETE once more by itself when the connection breaks: past every quota, and with
     # nobody knowing. It has no public switch for that; a test over a real socket notices when this one goes.
@@ -109,23 +132,25 @@ class Wire:
         `headers` is the request's own: the trace context is put into it.
 
         Raises:
-            Unavailable: no answer, not in time, or too large a one.
+            Unavailable: no answer, not in time (`Unreachable`: no connection), unreadable or too large (`TooLarge`).
+            LocalFault: this process could not send it.
         """
         if self._inject is not None:
             self._inject(headers)
         began = time.perf_counter()
         status = "error"
+        state = Progress()
+        progress.set(state)
         try:
             with self._deadlines.begin():
                 # Not as a context: a response that is read to its end has given its connection back already.
                 response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
-                answer = Answer(response.status, await self._read(response, operation), response.headers)
+                state.status = response.status
+                answer = Answer(response.status, await _body(response), response.headers)
                 status = str(answer.status)
         # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
-        except TimeoutError:
-            raise Unavailable(self._api, operation, None, f"no answer within {self._deadlines.seconds:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(self._api, operation, None, _reason(error)) from None
+        except Exception as error:  # noqa: BLE001 - aiohttp raises more than it documents, such as UnicodeError
+            raise self._failure(operation, error, state) from None
         finally:
             self._duration_of(operation, status).observe(time.perf_counter() - began)
         return answer
@@ -138,28 +163,51 @@ class Wire:
             self._durations[operation, status] = found
         return found
 
-    async def _read(self, response: aiohttp.ClientResponse, operation: str) -> bytes:
-        content = response.content
-        try:
-            body = await content.readany()
-            while len(body) <= _LARGEST_ANSWER and not content.at_eof():
-                body += await content.readany()
-        except BaseException:
-            response.close()
-            raise
-        if len(body) > _LARGEST_ANSWER:
-            response.close()
-            raise Unavailable(self._api, operation, response.status, f"an answer larger than {_LARGEST_ANSWER} bytes")
-        return body
+    def _failure(self, operation: str, error: Exception, state: Progress) -> ApiError:
+        """Return what the error means, without host or URL."""
+        about = (self._api, operation, state.status)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return Unreachable(*about, f"no connection within {self._session.timeout.connect:g} s")
+        if isinstance(error, TimeoutError) and error.errno is None:
+            if state.sent:
+                return Unavailable(*about, f"no answer within {self._deadlines.seconds:g} s")
+            return Unreachable(*about, f"no connection within {self._deadlines.seconds:g} s")
+        if isinstance(error, ResponseTooLargeError):
+            return TooLarge(*about, str(error))
+        if isinstance(error, UnreadableResponseError):
+            return Unavailable(*about, str(error))
+        if _is_local(error):
+            return LocalFault(*about, _reason(error))
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+            return Unreachable(*about, _reason(error))
+        return Unavailable(*about, _reason(error))
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    return await response.body() if isinstance(response, BoundedResponse) else await response.read()
+
+
+def _cause(error: Exception) -> Exception:
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
+def _is_local(error: Exception) -> bool:
+    """Tell a fault of this process or its machine from one of the network or the server."""
+    cause = _cause(error)
+    if isinstance(cause, socket.gaierror):
+        return cause.errno in _LOCAL_LOOKUP_ERRORS
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        return cause.errno in _LOCAL_ERRORS
+    # An unexpected exception is a mistake in this program, or in a library.
+    return not isinstance(error, aiohttp.ClientError | HttpProcessingError | ValueError | OSError | EOFError)
 
 
 def _reason(error: Exception) -> str:
-    """Return why there is no answer, without host or URL."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the server's certificate is not trusted: {error.certificate_error}"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cause = _cause(error)
     if isinstance(cause, ssl.SSLError):
-        return f"no TLS connection: {cause.reason}"
+        return f"no TLS connection: {getattr(cause, 'reason', None) or type(cause).__name__}"
     if isinstance(cause, OSError) and cause.strerror:
         return f"{type(error).__name__}: {cause.strerror}"
     return type(error).__name__

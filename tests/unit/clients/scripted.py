@@ -133,7 +133,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """A transport to a scripted server, with a quota that never makes it wait unless the server asks to."""
     metrics = Metrics()
-    async with serve(script) as server, open_session(4) as session:
+    async with serve(script) as server, open_session() as session:
         gate = QuotaGate(api, 1000, burst, metrics=metrics, stored_burst=True)
         wire = Wire(api, session, metrics, timeout=patience)
         transport = Transport(api, server.url, wire, gate, credentials or Token("Bearer t"), wall_clock=lambda: EPOCH)

@@ -8,11 +8,11 @@ from typing import Any
 from unittest.mock import Mock
 from urllib.parse import parse_qs
 
-import aiohttp
 import pytest
 from aioresponses import aioresponses
 from yarl import URL
 
+from consumer.clients.bounds import BoundedResponse
 from consumer.clients.credentials import ClientCredentials, StaticToken
 from consumer.clients.errors import ApiError, Throttled, Unauthorized, Unavailable
 from consumer.clients.quota import QuotaGate
@@ -26,7 +26,7 @@ from tests.unit.clients.scripted import HANG, Arrived, Reply, Server, in_turn, s
 TOKEN_URL = "https://token.example/oauth/token"
 
 
-class Response(aiohttp.ClientResponse):
+class Response(BoundedResponse):
     """aioresponses 0.7.9 leaves out an argument that aiohttp needs since 3.14."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +64,7 @@ class TokenHost:
 
 @asynccontextmanager
 async def token_host() -> AsyncIterator[TokenHost]:
-    async with open_session(1) as session:
+    async with open_session() as session:
         with aioresponses() as answers:
             yield TokenHost(answers, Wire("sesamy", session, Metrics()))
 
@@ -187,7 +187,7 @@ def test_a_registered_error_code_is_named_and_nothing_else() -> None:
 @asynccontextmanager
 async def real_host(*replies: Reply) -> AsyncIterator[tuple[Server, ClientCredentials]]:
     """A token host on a socket, for what aioresponses cannot show: requests that take time."""
-    async with serve(in_turn(*replies)) as server, open_session(1) as session:
+    async with serve(in_turn(*replies)) as server, open_session() as session:
         wire = Wire("sesamy", session, Metrics())
         yield server, ClientCredentials(f"{server.url}/oauth/token", "id", Secret("s"), wire, pause=print)
 
@@ -296,7 +296,7 @@ async def test_a5_a_403_for_everybody_for_half_a_minute_costs_one_more_token() -
     def script(request: Arrived) -> Reply:
         return Reply(200, {"access_token": f"{next(tokens)}"}) if request.path == "/token" else Reply(403)
 
-    async with serve(script) as server, open_session(60) as session:
+    async with serve(script) as server, open_session() as session:
         time, metrics = 0.0, Metrics()
         wire = Wire("sesamy", session, metrics)
         client = ClientCredentials(f"{server.url}/token", "id", Secret("s"), wire, pause=print, clock=lambda: time)
