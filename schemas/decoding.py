@@ -1,30 +1,49 @@
 """From the bytes of an answer to structs, as tolerantly as the references ask for, and no more.
 
-`null`, `""` and a missing key all mean "no value", for text, numbers, booleans and lists alike. Lists come bare or as
-`{"data": […], "meta"|"pagination": {…}}` (`reference/sesamy.md`). Anything else that does not fit is an error: a
-state that cannot be read must never look like an empty one, or a sync would clear fields on garbage.
+`null`, `""` and a missing key all mean "no value", for text, numbers, booleans and lists alike. Numbers and booleans
+may come as text (`schemas.coercion`). Lists come bare or wrapped (`reference/sesamy.md`). Anything else that does not
+fit is an error, and so is an answer that contradicts itself: a state that cannot be read must never look like an empty
+one, or a sync would clear fields on garbage.
 
 Nearly every answer goes straight into its struct. What has an `""` in it, or does not fit, is looked at again with the
 blanks taken out, which is several times as slow and what the functions here promise.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from schemas.coercion import as_number, coerced
+from schemas.json_text import decode_json
+
+__all__ = [
+    "Contradiction",
+    "Page",
+    "convert",
+    "decode",
+    "decode_json",
+    "decode_page",
+    "refuse_failure",
+    "straight",
+]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 
+_WRAPPERS: Final = ("data", "items")
+"""Keys under which any list may come; its resource's own name is one more."""
+_ABOUT: Final = ("meta", "pagination")
+_TOTALS: Final = ("total", "totalCount", "total_count")
+_FAILURES: Final = ("error", "errors")
+_PLACE: Final = re.compile(r"- at `\$(.*)`$")
 
-class Pagination(Struct, frozen=True):
-    """How much of a list there is. `total` is missing where the API sends none."""
 
-    total: int | None = None
-    limit: int | None = None
-    offset: int | None = None
+class Contradiction(ValueError):
+    """An answer that is readable and cannot be true. The text names what contradicts what, and no value of a user."""
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -34,26 +53,26 @@ class Page(Struct, Generic[T], frozen=True):
     total: int | None = None
 
 
-class _Wrapped(Struct, Generic[T], frozen=True):
+class _About(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a list tells of itself, if it is nothing but this."""
+
+    total: Annotated[int, Meta(ge=0)] | None = None
+    limit: int | None = None
+    offset: Annotated[int, Meta(ge=0)] | None = None
+
+
+class _Wrapped(Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
+    """A list in the documented wrapper; one with any other key is looked at with care."""
+
     data: list[T]
-    meta: Pagination | None = None
-    pagination: Pagination | None = None
-
-
-def decode_json(body: bytes) -> Any:
-    """Decode any JSON. Raises `msgspec.DecodeError` for whatever is wrong with it, depth and encoding included."""
-    try:
-        return msgspec.json.decode(body)
-    except RecursionError:
-        raise msgspec.DecodeError("JSON is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise msgspec.DecodeError("JSON is not UTF-8") from None
+    meta: _About | None = None
+    pagination: _About | None = None
 
 
 def convert(value: Any, kind: type[T]) -> T:
     """Turn decoded JSON into `kind`. Raises `msgspec.ValidationError`, which names the place and not the value."""
     try:
-        return msgspec.convert(_without_blanks(value), kind)
+        return msgspec.convert(coerced(_without_blanks(value), kind), kind)
     except RecursionError:
         raise msgspec.ValidationError("JSON is nested too deeply") from None
 
@@ -64,9 +83,38 @@ def decode(body: bytes, kind: type[S]) -> S:
     return convert(decode_json(body), kind) if found is None or _is_loose(found) else found
 
 
-def decode_page(body: bytes, kind: type[T]) -> Page[T]:
-    """Decode a list, bare or wrapped. Raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
-    return (_straight_page(body, kind) if issubclass(kind, Struct) else None) or _careful_page(body, kind)
+def decode_page(body: bytes, kind: type[T], *names: str, offset: int | None = 0, totals: Sequence[str] = ()) -> Page[T]:
+    """Decode a page of a list, bare or under `data`, `items` or one of `names`, that was asked for from `offset` on.
+
+    An offset of None stands for one of which it is not known whether the API takes it. `totals` are the values of the
+    response's `X-Total-Count` headers.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON, or not a list of `kind` (a `msgspec.ValidationError`).
+        Contradiction: it is null, reports an error, begins elsewhere, or does not go with its total.
+    """
+    items, about = _straight_page(body, kind) or _careful_page(body, kind, names)
+    if not (about or totals):
+        return Page(items)
+    about += [{"total": total} for total in totals]
+    total = _total_of(about)
+    if offset is not None:
+        for part in about:
+            if not _is_blank(part.get("offset")) and (begins := _count(part["offset"], "offset")) != offset:
+                raise Contradiction(f"a page from {begins} on, and not from {offset}")
+    if total is not None:
+        end = (offset or 0) + len(items)
+        if items and end > total:
+            raise Contradiction(f"{end} items of a list of {total}")
+        if end < total and not items and offset is not None:
+            raise Contradiction(f"the list ends after {end} of {total} items")
+    return Page(items, total)
+
+
+def refuse_failure(body: bytes) -> None:
+    """Raise `Contradiction` if the JSON object in an answer of status 200 has content under `error` or `errors`."""
+    if b'"error' in body and isinstance(answer := decode_json(body), dict):
+        _refuse_failure(answer)
 
 
 def straight(body: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
@@ -79,30 +127,82 @@ def straight(body: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
         return None
 
 
-def _straight_page(body: bytes, kind: type[T]) -> Page[T] | None:
+def _straight_page(body: bytes, kind: type[T]) -> tuple[list[T], list[dict[str, Any]]] | None:
+    if kind is dict:  # whose values are all loose
+        return None
     if body[:1] == b"[":
-        items = straight(body, _list_decoder(kind))
-        page = None if items is None else Page(items)
+        items: list[T] | None = straight(body, _list_decoder(kind))
+        about: list[dict[str, Any]] = []
     else:
-        wrapped = straight(body, _wrapped_decoder(kind))
-        if wrapped is None or (wrapped.meta and wrapped.pagination):  # which of the two counts is a matter of blanks
-            return None
-        about = wrapped.meta or wrapped.pagination
-        page = Page(wrapped.data, about.total if about else None)
-    return None if page is None or any(map(_is_loose, page.items)) else page
+        wrapped: _Wrapped[T] | None = straight(body, _wrapped_decoder(kind))
+        items = None if wrapped is None else wrapped.data
+        parts = () if wrapped is None else (wrapped.meta, wrapped.pagination)
+        about = [{"total": part.total, "offset": part.offset} for part in parts if part is not None]
+    return None if items is None or any(map(_is_loose, items)) else (items, about)
 
 
-def _careful_page(body: bytes, kind: type[T]) -> Page[T]:
+def _careful_page(body: bytes, kind: type[T], names: Sequence[str]) -> tuple[list[T], list[dict[str, Any]]]:
+    """Return the items, and the objects that tell about the list."""
     answer = decode_json(body)
     if isinstance(answer, list):
-        return Page(items=[convert(item, kind) for item in answer])
-    if not isinstance(answer, dict) or "data" not in answer:
-        raise msgspec.ValidationError("Expected a list, bare or under `data`")
-    items = answer["data"] or []
-    if not isinstance(items, list):
-        raise msgspec.ValidationError("Expected a list under `data`")
-    about = convert(answer.get("meta") or answer.get("pagination") or {}, Pagination)
-    return Page(items=[convert(item, kind) for item in items], total=about.total)
+        return _items(answer, kind), []
+    if not isinstance(answer, dict):
+        raise msgspec.ValidationError("Expected a list, bare or wrapped")
+    about = [answer, *(answer[key] for key in _ABOUT if not _is_blank(answer.get(key)))]
+    for part in about:
+        if not isinstance(part, dict):
+            raise msgspec.ValidationError(f"Expected objects under {' and '.join(_ABOUT)}")
+        _refuse_failure(part)
+    if answer.get("success") is False:
+        raise Contradiction("a list with `success` false")
+    keys = [key for key in dict.fromkeys((*_WRAPPERS, *names)) if key in answer]
+    if not keys:
+        raise msgspec.ValidationError(
+            f"Expected a list, bare or under {', '.join(dict.fromkeys((*_WRAPPERS, *names)))}"
+        )
+    lists = [answer[key] for key in keys]
+    if len(lists) > 1:
+        raise Contradiction(f"more than one list: {', '.join(keys)}")
+    if lists[0] is None:
+        raise Contradiction(f"`{keys[0]}` is null")
+    if not isinstance(lists[0], list):
+        raise msgspec.ValidationError(f"Expected a list - at `$.{keys[0]}`")
+    return _items(lists[0], kind), about
+
+
+def _items(found: list[Any], kind: type[T]) -> list[T]:
+    if None in found:
+        raise Contradiction("an item that is null")
+    return [convert(item, kind) for item in found]
+
+
+def _refuse_failure(part: dict[str, Any]) -> None:
+    for key in _FAILURES:
+        if _has_content(part.get(key)):
+            raise Contradiction(f"an answer with content under `{key}`")
+
+
+def _has_content(value: Any) -> bool:
+    """Tell whether something under `error` reports one: blanks, false, 0 and what holds nothing else do not."""
+    if isinstance(value, dict):
+        return any(map(_has_content, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_content, value))
+    return bool(value)
+
+
+def _total_of(about: Sequence[dict[str, Any]]) -> int | None:
+    totals = {_count(part[key], key) for part in about for key in _TOTALS if not _is_blank(part.get(key))}
+    if len(totals) > 1:
+        raise Contradiction(f"different totals: {', '.join(map(str, sorted(totals)))}")
+    return next(iter(totals), None)
+
+
+def _count(value: Any, name: str) -> int:
+    number = as_number(value)
+    if number is None or number < 0 or number != int(number):
+        raise Contradiction(f"`{name}` is not a count")
+    return int(number)
 
 
 _Decoders = Callable[[Any], msgspec.json.Decoder[Any]]

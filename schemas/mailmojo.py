@@ -1,11 +1,17 @@
 """Mailmojo's REST API: the contact that a sync reads and the bodies it writes (`reference/mailmojo.md`)."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
+from msgspec.structs import force_setattr, replace
 
-from schemas.decoding import convert, decode_json, straight
+from schemas.decoding import convert, decode_json, refuse_failure
+from schemas.json_text import decode_tolerantly, without_halves
+from schemas.verbatim import Verbatim, elements, members, text_of
+
+T = TypeVar("T")
 
 
 class ListAssociation(Struct, frozen=True, kw_only=True):
@@ -18,7 +24,9 @@ class ListAssociation(Struct, frozen=True, kw_only=True):
 class Contact(Struct, frozen=True, kw_only=True):
     """A contact as Mailmojo answers it. `null`, `""` and a missing key all mean "no value".
 
-    `custom` is as it came, blank values included: it is written back whole. `decode_contact` makes it an object.
+    `custom` and `tags` are as they came, blank values of `custom` included: they are written back whole.
+    `decode_contact` makes `custom` an object, and its values and some of the texts what they are in JSON
+    (`schemas.verbatim`).
     """
 
     email: str
@@ -41,27 +49,101 @@ class AccountField(Struct, frozen=True, kw_only=True):
     type: str | None = None
 
 
-_decoder = msgspec.json.Decoder(Contact)
+class Received(dict[str, Any]):
+    """A contact's `custom` as Python sees it, and the answer that it came in."""
+
+    __slots__ = ("body",)
+
+    body: bytes
+
+
+class _Custom(Struct, frozen=True):
+    custom: dict[str, Raw] | None = None
+
+
+class _Tags(Struct, frozen=True):
+    tags: list[Raw] | None = None
+
+
+_contact: Final = msgspec.json.Decoder(Contact)
+_raw_custom: Final = msgspec.json.Decoder(_Custom)
+_raw_tags: Final = msgspec.json.Decoder(_Tags)
+_encode: Final = msgspec.json.Encoder().encode
+
+_NOTHING: Final = (b"null", b'""')
+_NO_TAG: Final = tuple(map(Raw, _NOTHING))
+_BLANK_CUSTOM: Final = (*_NOTHING, b"[]")
+_SCALARS: Final = ("email", "first_name", "last_name", "phone", "status", "list_associations")
 
 
 def decode_contact(body: bytes) -> Contact:
     """Decode a contact, with `custom` as an object whichever way none is spelled (an empty list included).
 
-    Raises `msgspec.DecodeError`, or `msgspec.ValidationError` when it is no contact. A `custom` of another shape is
-    such an error, since laying our fields over it would lose what it holds.
+    Raises:
+        msgspec.DecodeError: it is not JSON, or not a contact (a `msgspec.ValidationError`). A `custom` of another shape
+            is such an error, since laying our fields over it would lose what it holds.
+        Contradiction: it reports an error.
     """
-    contact = straight(body, _decoder)
+    refuse_failure(body)
+    try:
+        if not body.isascii():
+            body.decode()  # what is kept as it came is not looked at otherwise
+        contact = None if b'""' in body else _contact.decode(body)
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("JSON is not UTF-8") from None
+    except (ValueError, RecursionError):  # perhaps no more than a number as text, or half a surrogate pair
+        contact = None
     if contact is None:
-        return contact_from(decode_json(body))
-    return contact if contact.custom is not None else msgspec.structs.replace(contact, custom={})
+        return _careful_contact(body.decode())
+    custom = Received(contact.custom or ())
+    custom.body = body
+    force_setattr(contact, "custom", custom)
+    if contact.tags and b"\\" in body:  # an escape is kept
+        force_setattr(contact, "tags", [text_of(raw) for raw in _raw_tags.decode(body).tags or ()])
+    return contact
 
 
-def contact_from(answer: Any) -> Contact:
-    """Turn a contact's decoded JSON, such as one entry of a list, into a `Contact`; see `decode_contact`."""
-    if not isinstance(answer, dict):
+def as_received(custom: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a contact's `custom` as they stood in the answer, for `encodable`."""
+    return _raw_custom.decode(custom.body).custom or {} if isinstance(custom, Received) else custom
+
+
+def decode_list(body: bytes) -> None:
+    """Make sure that this is what `GET` of a list answers: an object that reports no error. Raises `ValueError`."""
+    answer = decode_json(body)
+    if not isinstance(answer, dict) or not answer:
         raise msgspec.ValidationError("Expected `object`")
-    custom = answer.get("custom") or {}
-    if not isinstance(custom, dict):
-        raise msgspec.ValidationError("Expected `object` - at `$.custom`")
-    contact = convert({key: value for key, value in answer.items() if key != "custom"}, Contact)
-    return msgspec.structs.replace(contact, custom=custom)
+    refuse_failure(body)
+
+
+def encodable(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of a write with every foreign part as it came, for msgspec to encode."""
+    tags, custom = body.get("tags"), body.get("custom")
+    if tags and any(type(tag) is Verbatim for tag in tags):
+        body = body | {"tags": [Raw(tag.raw) if type(tag) is Verbatim else tag for tag in tags]}
+    if custom and any(type(key) is Verbatim for key in custom):
+        pairs = (
+            (key.raw if isinstance(key, Verbatim) else _encode(key)) + b":" + _encode(value)
+            for key, value in custom.items()
+        )
+        body = body | {"custom": Raw(b"{" + b",".join(pairs) + b"}")}
+    return body
+
+
+def _careful_contact(text: str) -> Contact:
+    answer = members(text)
+    tags, custom = bytes(answer.get("tags", b"null")), bytes(answer.get("custom", b"null"))
+    scalars = {key: without_halves(decode_tolerantly(bytes(answer[key]))) for key in _SCALARS if key in answer}
+    contact = convert(scalars, Contact)
+    return replace(
+        contact,
+        tags=None if tags in _NOTHING else [text_of(it) for it in _of("tags", elements, tags) if it not in _NO_TAG],
+        custom={} if custom in _BLANK_CUSTOM else _of("custom", members, custom),
+    )
+
+
+def _of(name: str, parts: Callable[[str], T], raw: bytes) -> T:
+    try:
+        return parts(raw.decode())
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(f"{error} - at `$.{name}`") from None

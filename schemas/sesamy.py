@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from schemas.decoding import Page, decode, decode_page
+from schemas.decoding import Contradiction, Page, decode, decode_page, refuse_failure
 
 __all__ = [
     "Contract",
@@ -23,6 +23,7 @@ __all__ = [
     "Transaction",
     "decode_page",
     "decode_profile",
+    "ids_of",
 ]
 
 Identifier = str | int
@@ -45,7 +46,7 @@ class Profile(
 ):
     """A user, as `GET /management/users/{userId}` answers."""
 
-    user_id: str | None = None
+    user_id: Identifier | None = None
     id: Identifier | None = None
     email: str | None = None
     first_name: str | None = None
@@ -68,6 +69,7 @@ class Contract(Struct, frozen=True, kw_only=True, rename="camel"):
     """A contract, as `GET /management/contracts` lists them."""
 
     id: Identifier
+    user_id: Identifier | None = None
     status: str | None = None
     is_active: bool | None = None
     contract_duration: str | None = None
@@ -92,6 +94,7 @@ class Entitlement(Struct, frozen=True, kw_only=True, rename="camel"):
     """An access, as `GET /management/entitlements` lists them."""
 
     id: Identifier
+    user_id: Identifier | None = None
     sku: Identifier | None = None
     purchase_option: Identifier | None = None
     title: str | None = None
@@ -104,6 +107,7 @@ class Transaction(Struct, frozen=True, kw_only=True, rename="camel"):
     """A payment or a refund, as `GET /management/transactions` lists them."""
 
     id: Identifier
+    user_id: Identifier | None = None
     is_refund: bool | None = None
     created_at: str | None = None
 
@@ -116,13 +120,25 @@ class Token(Struct, frozen=True):
     expires_in: float = 86400
 
 
-def decode_profile(body: bytes) -> Profile:
-    """Decode a user. Raises `msgspec.DecodeError`, or `msgspec.ValidationError` when it is no user.
+def decode_profile(body: bytes, user_id: str | None = None) -> Profile:
+    """Decode a user, the one with `user_id` if that is given.
 
     One of `userId` and `id` is required (either name, assumption): an answer without is something else, and must not
     pass for a user without an e-mail address.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON, or not a user (a `msgspec.ValidationError`).
+        Contradiction: it is another user, or reports an error.
     """
     profile = decode(body, Profile)
     if profile.user_id is None and profile.id is None:
         raise msgspec.ValidationError("Object missing required field `userId`")
+    if user_id is not None and user_id != profile.user_id and user_id not in ids_of(profile):
+        raise Contradiction("a user with another id")
+    refuse_failure(body)
     return profile
+
+
+def ids_of(profile: Profile) -> set[str]:
+    """Return the ids that a profile gives its user."""
+    return {str(it) for it in (profile.user_id, profile.id) if it is not None}

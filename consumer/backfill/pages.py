@@ -6,13 +6,13 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from consumer.clients.errors import ApiError, Rejected, Unauthorized
+from consumer.clients.errors import ApiError, Rejected, TooLarge, Unauthorized, Unavailable
 from consumer.clients.sesamy import ListedUser
 from consumer.settings import SyncSettings
 from schemas.decoding import Page
 
 _LIMITS: Final = (1000, 100)
-"""Users to ask for at a time; the second when the API refuses the first (no bound on `limit` is documented)."""
+"""Users to ask for at a time; the second when the API refuses the first or its answer is too large."""
 
 
 class Listing(Protocol):
@@ -31,7 +31,11 @@ class Users(Struct, frozen=True):
 
 
 class UserPages:
-    """Follows the pages until there is nothing more, whatever the API says of its lists."""
+    """Follows the pages until there is nothing more, whatever the API says of its lists.
+
+    Users come and go while a long list is read, so its total may change from page to page; what counts is that of the
+    last one.
+    """
 
     def __init__(
         self, listing: Listing, retries: SyncSettings, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -41,21 +45,24 @@ class UserPages:
         self._retries = retries
         self._sleep = sleep
         self._limit = _LIMITS[0]
+        self._longest = 0
 
     async def after(self, offset: int) -> AsyncIterator[Users]:
         """Yield all users but the first `offset`. Raises `ApiError` when a page cannot be had."""
-        longest, before = 0, None
+        before = None
         while True:
             page = await self._page(offset)
-            if not page.items or page.items == before:  # the same again: the API ignores the offset
+            if not page.items:
                 return
+            if page.items == before:
+                raise Unavailable("sesamy", "list_users", 200, "pages repeat: the API ignores the offset")
             yield Users(offset, page.items, page.total)
             count, before = len(page.items), page.items
             offset += count
-            longest = max(longest, count)
+            self._longest = max(self._longest, count)
             # Without a total a page shorter than asked for may be one that the API cut: only a page shorter than
             # another is the last. More than asked for is all there is.
-            if count > self._limit or (count < longest if page.total is None else offset >= page.total):
+            if count > self._limit or (count < self._longest if page.total is None else offset >= page.total):
                 return
 
     async def _page(self, offset: int) -> Page[ListedUser]:
@@ -63,10 +70,10 @@ class UserPages:
         while True:
             try:
                 return await self._listing.users(offset, self._limit)
-            except Rejected:
+            except (Rejected, TooLarge):
                 if self._limit == _LIMITS[-1]:
                     raise
-                self._limit = _LIMITS[-1]
+                self._limit, self._longest = _LIMITS[-1], 0
             except ApiError as error:
                 attempts += 1
                 if isinstance(error, Unauthorized) or attempts >= self._retries.max_attempts:

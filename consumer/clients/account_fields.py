@@ -4,24 +4,35 @@ No public source has the endpoint (`reference/mailmojo.md`, account fields), so 
 and this is its one place. Where the assumption fails the service goes on without: `custom` is still written.
 """
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Literal
 
 import structlog
 from msgspec import Struct
 
-from consumer.clients.errors import Rejected, Unauthorized
+from consumer.clients.errors import Rejected, Unauthorized, Unavailable
+from consumer.clients.paging import read_page, read_whole
 from consumer.clients.single_flight import SingleFlight
 from consumer.clients.swagger import fields_path
 from consumer.clients.transport import Transport, Turn
+from consumer.clients.wire import Answer
+from consumer.clock import Clock
 from consumer.ops.metrics import Metrics
-from schemas.decoding import decode_json, decode_page
+from schemas.decoding import Page, decode_json
 from schemas.mailmojo import AccountField
 
 _log = structlog.get_logger("account_fields")
 
 _NOT_HERE: Final = frozenset({301, 302, 303, 307, 308, 404, 405, 410, 501})
 """Answers of a path that is not the one (404 and 405 by the reference; the others can mean nothing else)."""
+
+_NAMES: Final = ("fields", "custom_fields")
+_WRAPPERS: Final = {*_NAMES, "data", "items", "error", "errors"}
+"""Keys of an object that is a list of fields, or a failure to list them; any other object is something else."""
+
+_LOOK_AGAIN: Final = 600.0
+"""Seconds after which the fields are looked for again where there was no way to them: it may have been an outage."""
 
 
 class Look(Struct, frozen=True):
@@ -39,11 +50,27 @@ class _NoWayError(Exception):
 class AccountFields:
     """Sees to it, before the first sync, that the account has the fields that syncs write."""
 
-    def __init__(self, transport: Transport, path: str, wanted: Sequence[AccountField], metrics: Metrics) -> None:
-        """Look for the fields at `path`, and where Mailmojo's own description says if they are not there."""
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        wanted: Sequence[AccountField],
+        metrics: Metrics,
+        *,
+        prove: Callable[[Turn], Awaitable[None]] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Look for the fields at `path`, and where Mailmojo's own description says if they are not there.
+
+        `prove` raises `ApiError` unless the API itself answers (`MailmojoClient.prove`): what is in front of it says
+        nothing about the path.
+        """
         self._transport = transport
         self._path = path
         self._wanted = tuple(wanted)
+        self._prove = prove
+        self._clock = clock
+        self._look_again = 0.0
         self._gauge = metrics.account_fields_degraded
         self._gauge.set(0)
         self._ensure_once = SingleFlight(self._ensure)
@@ -56,14 +83,14 @@ class AccountFields:
         return {"status": self.status, "reason": self.reason}
 
     async def ensure(self) -> None:
-        """Create the fields that are missing, unless this process has done so already or found no way to.
+        """Create the fields that are missing, unless this process has done so already or just found no way to.
 
         Several instances may do it at once: who is refused because another was faster looks again.
 
         Raises:
             Unauthorized, Throttled, Unavailable: not known yet; the next call tries again.
         """
-        if self.status == "unknown":
+        if self.status == "unknown" or (self.status == "degraded" and self._clock() >= self._look_again):
             await self._ensure_once()
 
     async def look(self) -> Look:
@@ -80,11 +107,14 @@ class AccountFields:
             try:
                 await self._create_missing(turn)
             except _NoWayError as error:
-                self.status, self.reason = "degraded", str(error)
-                self._gauge.set(1)
-                _log.warning("account_fields.degraded", reason=self.reason)
+                self._look_again = self._clock() + _LOOK_AGAIN
+                if self.reason != str(error):
+                    self.status, self.reason = "degraded", str(error)
+                    self._gauge.set(1)
+                    _log.warning("account_fields.degraded", reason=self.reason)
             else:
-                self.status = "complete"
+                self.status, self.reason = "complete", None
+                self._gauge.set(0)
 
     async def _create_missing(self, turn: Turn) -> None:
         path, names = await self._find(turn)
@@ -113,17 +143,36 @@ class AccountFields:
         return other, names
 
     async def _list(self, turn: Turn, path: str) -> Collection[str] | None:
-        """Return the names of the account's fields, or None when this is not their path."""
+        """Return the names of the account's fields, or None when this is not their path.
+
+        Whether the list has pages is unknown: only an answer that says that there are more is followed.
+        """
+        operation = "list_fields"
+        found = True
+
+        async def page(offset: int) -> tuple[Page[AccountField], int | None]:
+            nonlocal found
+            answer = await turn.request(
+                "GET", path, operation=operation, params={"offset": offset} if offset else None, accept=_NOT_HERE
+            )
+            if answer.status in _NOT_HERE and offset:
+                raise Unavailable("mailmojo", operation, answer.status, "the list has no second page")
+            if answer.status in _NOT_HERE or not _is_list(answer):
+                await self._prove_itself(turn, answer)
+                found = False
+                return Page([]), None
+            return read_page(turn, operation, answer, AccountField, *_NAMES, offset=offset), None
+
         try:
-            answer = await turn.request("GET", path, operation="list_fields", accept=_NOT_HERE)
+            fields = await read_whole(turn, operation, page, lambda field: field.name)
         except Rejected as error:
             raise _NoWayError(str(error)) from None
-        if answer.status in _NOT_HERE:
-            return None
-        try:
-            return {field.name.strip() for field in decode_page(answer.body, AccountField).items}
-        except ValueError:
-            raise _NoWayError(f"{path} answers something else than a list of fields") from None
+        return {field.name.strip() for field in fields} if found else None
+
+    async def _prove_itself(self, turn: Turn, answer: Answer) -> None:
+        """Return if it is Mailmojo that says that this is not the path, and not something in front of it."""
+        if self._prove is not None and answer.body.strip():
+            await self._prove(turn)
 
     async def _described_path(self, turn: Turn) -> str | None:
         """Return the path in the Swagger document at the API's root, if it has one."""
@@ -136,3 +185,11 @@ class AccountFields:
 
     def _missing(self, names: Collection[str]) -> tuple[AccountField, ...]:
         return tuple(field for field in self._wanted if field.name not in names)
+
+
+def _is_list(answer: Answer) -> bool:
+    try:
+        found = decode_json(answer.body)
+    except ValueError:
+        return False
+    return isinstance(found, list) or (isinstance(found, dict) and not _WRAPPERS.isdisjoint(found))

@@ -77,9 +77,10 @@ async def open_clients(
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )
+        contacts = MailmojoClient(mailmojo, settings.mailmojo.list_id)
         yield Clients(
             SesamyClient(Transport("sesamy", settings.sesamy.api_url, sesamy_wire, sesamy_gate, credentials)),
-            MailmojoClient(mailmojo, settings.mailmojo.list_id),
-            AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics),
+            contacts,
+            AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics, prove=contacts.prove),
             {"sesamy": sesamy_gate, "mailmojo": mailmojo_gate},
         )

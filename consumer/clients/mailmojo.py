@@ -4,11 +4,14 @@ from typing import Any, Literal
 
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.guard import RequestGuard
+from consumer.clients.paging import read, read_page
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.verdicts import detail
 from consumer.clients.wire import Answer, segment
-from schemas.decoding import Page, decode_page
-from schemas.mailmojo import Contact, decode_contact
+from consumer.mapping.contact import echo_differences
+from consumer.mapping.person import same_address
+from schemas.decoding import Contradiction, Page, decode_json
+from schemas.mailmojo import Contact, decode_contact, decode_list, encodable
 
 
 class MailmojoClient:
@@ -29,38 +32,41 @@ class MailmojoClient:
         """Return the contact, or None when the account has none with this address (404, assumption)."""
         answer = await turn.request("GET", _contact(email), operation="get_contact", accept={404})
         if answer.status == 404:
+            await self._prove_absence(turn, answer)
             return None
-        try:
-            return decode_contact(answer.body)
-        except ValueError as error:  # msgspec's errors name the place, never the value
-            raise Unavailable("mailmojo", "get_contact", answer.status, f"an unreadable answer: {error}") from None
+        return read(turn, "get_contact", answer, lambda body: _contact_of(body, email))
 
-    async def patch_contact(self, turn: Turn, email: str, body: Any) -> Contact | None:
-        """Change the contact and return its echo, or None when the accepted write came back without a readable one.
+    async def patch_contact(self, turn: Turn, email: str, body: dict[str, Any]) -> Contact:
+        """Change the contact and return it as it is since.
 
         Raises:
             Rejected: refused; also when the contact is gone (404).
+            Unavailable: also when the write was accepted, its answer cannot be read and the contact does not show it.
         """
-        answer = await turn.request("PATCH", _contact(email), operation="patch_contact", json=body, accept={404})
+        operation, sent = "patch_contact", encodable(body)
+        answer = await turn.request("PATCH", _contact(email), operation=operation, json=sent, accept={404})
         if answer.status == 404:
-            raise Rejected("mailmojo", "patch_contact", 404, detail(answer.body))
-        return _echo(answer)
+            if not _is_absence(answer):
+                raise Unavailable("mailmojo", operation, 404, f"not an answer of the API: {detail(answer.body)}")
+            raise Rejected("mailmojo", operation, 404, detail(answer.body))
+        return await self._written(turn, operation, answer, email, body)
 
-    async def add_subscriber(self, turn: Turn, body: Any) -> Contact | None:
-        """Put the contact on the list, made if need be, and return its echo as `patch_contact` does.
+    async def add_subscriber(self, turn: Turn, body: dict[str, Any]) -> Contact:
+        """Put the contact on the list, made if need be, and return it as `patch_contact` does.
 
         Raises:
             UnknownList: Mailmojo does not know the list (404).
+            Unavailable: as for `patch_contact`.
         """
-        path = f"{self._list}subscribers/"
-        answer = await turn.request("POST", path, operation="add_subscriber", json=body, accept={404})
+        operation, path = "add_subscriber", f"{self._list}subscribers/"
+        answer = await turn.request("POST", path, operation=operation, json=encodable(body), accept={404})
         if answer.status == 404:
-            raise UnknownList("mailmojo", "add_subscriber", 404, detail(answer.body))
-        return _echo(answer)
+            raise UnknownList("mailmojo", operation, 404, detail(answer.body))
+        return await self._written(turn, operation, answer, body["email"], body)
 
     async def listed(
         self, which: Literal["subscribers", "unsubscribed"], limit: int, offset: int = 0
-    ) -> list[dict[str, Any]]:
+    ) -> Page[dict[str, Any]]:
         """Return contacts of our list as they come, blank values left out.
 
         What `offset` does is unknown, so the first call goes without it.
@@ -73,32 +79,68 @@ class MailmojoClient:
         async with self.turn(1) as turn:
             path = f"{self._list}{which}/"
             answer = await turn.request("GET", path, operation=operation, params=params, accept={404, 405})
-        if answer.status in {404, 405}:
-            raise Rejected("mailmojo", operation, answer.status, detail(answer.body))
-        try:
-            page: Page[dict[str, Any]] = decode_page(answer.body, dict)
-        except ValueError as error:
-            raise Unavailable("mailmojo", operation, answer.status, f"an unreadable answer: {error}") from None
-        return page.items
+            if answer.status == 404:
+                await self._prove_absence(turn, answer)
+            if answer.status in {404, 405}:
+                raise Rejected("mailmojo", operation, answer.status, detail(answer.body))
+            return read_page(turn, operation, answer, dict, which, "contacts", offset=None if offset else 0)
 
     async def probe(self) -> None:
-        """Make a call that depends on no contact.
+        """Make a call that depends on no contact. Raises as `prove` does."""
+        async with self.turn(1) as turn:
+            await self.prove(turn)
+
+    async def prove(self, turn: Turn) -> None:
+        """Make sure that the API itself answers, and not something in front of it: our list is found, as JSON.
 
         Raises:
             UnknownList: Mailmojo does not know the list (404).
         """
-        async with self.turn(1) as turn:
-            answer = await turn.request("GET", self._list, operation="get_list", accept={404})
+        answer = await turn.request("GET", self._list, operation="get_list", accept={404})
         if answer.status == 404:
             raise UnknownList("mailmojo", "get_list", 404, detail(answer.body))
+        read(turn, "get_list", answer, decode_list)
+
+    async def _prove_absence(self, turn: Turn, answer: Answer) -> None:
+        """Return if a 404 is Mailmojo's own.
+
+        What its body looks like is unknown. A JSON object or an empty body is taken for Mailmojo's. Any other may come
+        from something in front of it, which would answer everything like this: then our list is not found either.
+        """
+        if not _is_absence(answer):
+            await self.prove(turn)
+
+    async def _written(self, turn: Turn, operation: str, answer: Answer, email: str, body: dict[str, Any]) -> Contact:
+        """Return the contact after an accepted write: its echo, or what a fresh read shows where that is unreadable."""
+        try:
+            found = _contact_of(answer.body, email)
+        except ValueError:
+            contact = await self.get_contact(turn, email)
+            missing = ("the contact",) if contact is None else echo_differences(body, contact)
+            if contact is None or missing:
+                reason = f"accepted with an unreadable answer, and not applied: {', '.join(missing)}"
+                raise Unavailable("mailmojo", operation, answer.status, reason) from None
+            found = contact
+        turn.answered(operation, answer)
+        return found
 
 
 def _contact(email: str) -> str:
     return f"/v1/contacts/{segment(email)}/"
 
 
-def _echo(answer: Answer) -> Contact | None:
+def _contact_of(body: bytes, email: str) -> Contact:
+    contact = decode_contact(body)
+    if not same_address(contact.email, email):
+        raise Contradiction("another contact")
+    return contact
+
+
+def _is_absence(answer: Answer) -> bool:
+    """Tell whether the body of a 404 is one that the API itself may send."""
+    if not answer.body.strip():
+        return True
     try:
-        return decode_contact(answer.body)
-    except ValueError:  # the write was accepted, and an unreadable echo does not undo it
-        return None
+        return isinstance(decode_json(answer.body), dict)
+    except ValueError:
+        return False

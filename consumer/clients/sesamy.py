@@ -1,20 +1,19 @@
 """Sesamy's Management API: a user's state, with as few calls as its answers allow (`reference/sesamy.md`)."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct, ValidationError
 
 from consumer.clients.errors import ApiError, Unavailable
 from consumer.clients.guard import RequestGuard
+from consumer.clients.paging import read, read_page, read_whole
 from consumer.clients.transport import Transport, Turn
 from consumer.clients.wire import Answer, segment
 from consumer.mapping.state import UserState
-from schemas.decoding import Page, convert, decode_page
-from schemas.sesamy import Contract, Entitlement, Profile, Transaction, decode_profile
+from schemas.decoding import Contradiction, Page, convert
+from schemas.sesamy import Contract, Entitlement, Profile, Transaction, decode_profile, ids_of
 
-_T = TypeVar("_T")
 _Item = TypeVar("_Item", Contract, Entitlement, Transaction)
 
 _READS: Final = 4
@@ -24,7 +23,9 @@ _PAGE: Final = 100
 """Entries to ask for at a time (assumption: no bound on `limit` is documented)."""
 
 _MOST_PAGES: Final = 100
-"""A list that goes on after so many pages is no list of one user."""
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_MOST_SECONDS: Final = 600.0
+"""Bounds of everything that is listed of one user: ten thousand entries do not belong to one."""
 
 
 class ListedUser(Struct, frozen=True):
@@ -51,14 +52,18 @@ class SesamyClient:
         """Return the profile, or None when Sesamy does not know the user."""
         path = f"/management/users/{segment(user_id)}"
         answer = await turn.request("GET", path, operation="get_user", accept={404})
-        return None if answer.status == 404 else _decoded("get_user", answer, decode_profile)
+        if answer.status == 404:
+            return None
+        return read(turn, "get_user", answer, lambda body: decode_profile(body, user_id))
 
     async def rest(self, turn: Turn, user_id: str, profile: Profile) -> UserState:
         """Return the user's whole state. Without a contract there is no payment to ask for."""
+        lists = _UserLists(turn, user_id, profile)
         try:
             async with asyncio.TaskGroup() as tasks:
-                entitlements = tasks.create_task(self._list(turn, "entitlements", Entitlement, user_id, paged=False))
-                contracts, transactions = await self._contracts_and_transactions(turn, user_id)
+                entitlements = tasks.create_task(lists.all("entitlements", Entitlement, paged=False))
+                contracts = await lists.all("contracts", Contract)
+                transactions = await lists.all("transactions", Transaction) if contracts else ()
         except ExceptionGroup as failures:
             first = failures.exceptions[0]
             if not isinstance(first, ApiError):
@@ -77,49 +82,64 @@ class SesamyClient:
 
         Their order is assumed to stay the same from page to page.
         """
-        operation, params = "list_users", {"limit": limit, "offset": offset}
         async with self._transport.turn(1) as turn:
-            answer = await turn.request("GET", "/management/users", operation=operation, params=params)
-        page: Page[dict[str, Any]] = _decoded(operation, answer, lambda body: decode_page(body, dict))
+            page = await self._users_page(turn, offset, {"limit": limit, "offset": offset})
         return Page([_listed(item) for item in page.items], page.total)
 
     async def probe(self) -> None:
         """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""
         async with self._transport.turn(1) as turn:
-            await turn.request("GET", "/management/users", operation="list_users", params={"limit": 1})
+            await self._users_page(turn, 0, {"limit": 1})
 
-    async def _contracts_and_transactions(
-        self, turn: Turn, user_id: str
-    ) -> tuple[tuple[Contract, ...], tuple[Transaction, ...]]:
-        contracts = await self._list(turn, "contracts", Contract, user_id)
-        transactions = await self._list(turn, "transactions", Transaction, user_id) if contracts else ()
-        return contracts, transactions
+    async def _users_page(self, turn: Turn, offset: int, params: dict[str, int]) -> Page[dict[str, Any]]:
+        answer = await turn.request("GET", "/management/users", operation="list_users", params=params)
+        return read_page(turn, "list_users", answer, dict, "users", offset=offset)
 
-    async def _list(
-        self, turn: Turn, name: str, kind: type[_Item], user_id: str, *, paged: bool = True
-    ) -> tuple[_Item, ...]:
-        """Follow the pages until one is short or the total is reached.
+
+class _UserLists:
+    """The lists of one user, all together bounded in pages, bytes and time."""
+
+    def __init__(self, turn: Turn, user_id: str, profile: Profile) -> None:
+        self._turn = turn
+        self._user_id = user_id
+        self._ids = ids_of(profile) | {user_id}
+        self._pages = 0
+        self._bytes = 0
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+
+    async def all(self, name: str, kind: type[_Item], *, paged: bool = True) -> tuple[_Item, ...]:
+        """Return one list.
 
         Entitlements have neither `limit` nor `offset` in the reference: they are asked for without, and only an answer
         that says that there are more is followed.
         """
         operation = f"list_{name}"
-        found: dict[str | int, _Item] = {}
-        received = 0
-        for _ in range(_MOST_PAGES):
-            window = {"limit": _PAGE, "offset": received} if paged or received else {}
-            answer = await turn.request(
-                "GET", f"/management/{name}", operation=operation, params={"userId": user_id, **window}
-            )
-            page: Page[_Item] = _decoded(operation, answer, lambda body: decode_page(body, kind))
-            known = len(found)
-            found.update((item.id, item) for item in page.items)
-            received += len(page.items)
-            if _is_last(page, received, asked=_PAGE if window else None):
-                return tuple(found.values())
-            if len(found) == known:
-                raise Unavailable("sesamy", operation, answer.status, "pages repeat: the API ignores the offset")
-        raise Unavailable("sesamy", operation, None, f"more than {_MOST_PAGES} pages for one user")
+
+        async def page(offset: int) -> tuple[Page[_Item], int | None]:
+            window = {"limit": _PAGE, "offset": offset} if paged or offset else {}
+            params: dict[str, str | int] = {"userId": self._user_id, **window}
+            answer = await self._turn.request("GET", f"/management/{name}", operation=operation, params=params)
+            self._count(operation, answer)
+            found = read_page(self._turn, operation, answer, kind, name, offset=offset, check=self._check_owner)
+            return found, _PAGE if window else None
+
+        items = await read_whole(self._turn, operation, page, lambda item: item.id)
+        return tuple({item.id: item for item in items}.values())
+
+    def _check_owner(self, item: _Item) -> None:
+        if item.user_id is not None and str(item.user_id) not in self._ids:
+            raise Contradiction("an item of another user")
+
+    def _count(self, operation: str, answer: Answer) -> None:
+        self._pages += 1
+        self._bytes += len(answer.body)
+        if self._pages > _MOST_PAGES:
+            raise Unavailable("sesamy", operation, answer.status, f"more than {_MOST_PAGES} pages for one user")
+        if self._bytes > _MOST_BYTES:
+            raise Unavailable("sesamy", operation, answer.status, f"more than {_MOST_BYTES} bytes for one user")
+        if self._clock() - self._began > _MOST_SECONDS:
+            raise Unavailable("sesamy", operation, answer.status, f"more than {_MOST_SECONDS:g} s for one user")
 
 
 def _listed(item: dict[str, Any]) -> ListedUser:
@@ -129,19 +149,3 @@ def _listed(item: dict[str, Any]) -> ListedUser:
     except ValidationError:
         profile = None
     return ListedUser(str(user_id) if isinstance(user_id, str | int) and user_id else None, profile)
-
-
-def _is_last(page: Page[_Item], received: int, *, asked: int | None) -> bool:
-    if not page.items:
-        return True
-    if page.total is not None:
-        return received >= page.total  # a short page may be one that the API cut
-    # More than was asked for: the API does not page, and this was all.
-    return asked is None or len(page.items) != asked
-
-
-def _decoded(operation: str, answer: Answer, decode: Callable[[bytes], _T]) -> _T:
-    try:
-        return decode(answer.body)
-    except ValueError as error:  # msgspec's errors name the place, never the value
-        raise Unavailable("sesamy", operation, answer.status, f"an unreadable answer: {error}") from None

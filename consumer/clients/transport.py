@@ -5,7 +5,7 @@ from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-import orjson
+import msgspec
 from msgspec import Struct
 from yarl import URL
 
@@ -16,6 +16,8 @@ from consumer.clients.verdicts import error_for
 from consumer.clients.waits import seconds_to_wait
 from consumer.clients.wire import Answer, Wire, exact_url, segment
 from consumer.clock import Clock
+
+_encode = msgspec.json.Encoder().encode  # keeps a `msgspec.Raw` as it came
 
 
 class Credentials(Protocol):
@@ -41,6 +43,7 @@ class Turn(Permits):
 
     def __init__(self, transport: "Transport", gate: QuotaGate, permits: int, guard: RequestGuard | None) -> None:
         super().__init__(gate, permits)
+        self.api = transport.api
         self.guard = guard
         self._transport = transport
 
@@ -64,13 +67,13 @@ class Turn(Permits):
             Exception: what the turn's guard raised instead of letting the request be sent.
         """
         query = "&".join([f"{name}={segment(str(value))}" for name, value in params.items()]) if params else ""
-        request = _Request(method, path, query, operation, None if json is None else orjson.dumps(json))
+        request = _Request(method, path, query, operation, None if json is None else _encode(json))
         return self._transport.exchange(self, request, accept)
 
     def answered(self, operation: str, answer: Answer) -> None:
         """Tell the guard that the answer's content was as expected, too. Called by whoever decoded it."""
         if self.guard is not None:
-            self.guard.answered(self._transport.api, operation, answer.body)
+            self.guard.answered(self.api, operation, answer.body)
 
 
 class Transport:

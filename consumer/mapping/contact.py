@@ -8,13 +8,16 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from consumer.mapping import person
+from consumer.mapping.equality import is_blank, same, same_foreign
 from consumer.mapping.fields import ACCOUNT_FIELDS, USER_ID, FieldValue, field_values
 from consumer.mapping.state import Rules, UserState
 from consumer.mapping.subscriptions import survey
 from consumer.mapping.tags import derive_tags, gifted, is_ours, merge_tags
-from schemas.mailmojo import Contact
+from schemas.mailmojo import Contact, as_received
+from schemas.verbatim import loggable
 
 _SCALARS = ("first_name", "last_name", "phone")
+_TYPES = {field.name: field.type for field in ACCOUNT_FIELDS}
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -93,13 +96,19 @@ def clear(contact: Contact, rules: Rules) -> Plan:
 def echo_differences(body: dict[str, Any], echo: Contact) -> tuple[str, ...]:
     """Name what a write's echo shows otherwise than it was sent; names only, never values."""
     differing: list[str] = []
-    if body["email"] != person.normalised(echo.email):
+    if not person.same_address(body["email"], echo.email):
         differing.append("email")
     differing += [name for name in _SCALARS if name in body and body[name] != getattr(echo, name)]
     if "tags" in body and set(body["tags"]) != set(echo.tags or ()):
         differing.append("tags")
     shown = echo.custom or {}
-    differing += [name for name, value in body.get("custom", {}).items() if not _same(value, shown.get(name))]
+    for name, value in body.get("custom", {}).items():
+        there = shown.get(name)
+        if value == there and type(value) is type(there):
+            continue
+        kind = _TYPES.get(name)
+        if not (same_foreign(value, there) if kind is None else same(kind, value, there)):
+            differing.append(loggable(name))
     return tuple(differing)
 
 
@@ -108,7 +117,12 @@ def _write(
 ) -> Plan:
     custom = there.custom or {}
     scalars = {name: getattr(wanted, name) for name in _SCALARS if getattr(wanted, name) and not getattr(there, name)}
-    fields = [name for name, value in wanted.custom.items() if not _same(value, custom.get(name))]
+    fields = [
+        name
+        for name, value in wanted.custom.items()
+        if not ((there_ := custom.get(name)) == value and type(there_) is type(value))
+        and not same(_TYPES[name], value, there_)
+    ]
     before, after = set(there.tags or ()), set(tags)
     joins = action != "patch"
     if not (joins or scalars or fields or before != after):
@@ -120,7 +134,7 @@ def _write(
         body["tags"] = tags
     if fields or joins:
         ours = {name: rules.clear_value if value is None else value for name, value in wanted.custom.items()}
-        body["custom"] = {**custom, **ours}
+        body["custom"] = {**as_received(custom), **ours}
     if joins:
         body["force_subscribe"] = False
     owner = custom.get(USER_ID)
@@ -129,8 +143,8 @@ def _write(
         body=body,
         fields_changed=(*scalars, *fields),
         tags_added=tuple(sorted(after - before)),
-        tags_removed=tuple(sorted(before - after)),
-        conflict=not _same(owner, None) and not _same(owner, wanted.custom[USER_ID]),
+        tags_removed=tuple(sorted(map(loggable, before - after))),
+        conflict=not is_blank(owner) and not same("text", wanted.custom[USER_ID], owner),
     )
 
 
@@ -143,20 +157,9 @@ def _may_join(contact: Contact, list_id: str) -> bool:
     Where associations are not told, a contact with a Sesamy User ID was synced before: adding it again at every sync
     would never come to rest.
     """
-    if contact.list_associations is None and not _same((contact.custom or {}).get(USER_ID), None):
+    if contact.list_associations is None and not is_blank((contact.custom or {}).get(USER_ID)):
         return False
     ours = [it for it in contact.list_associations or () if str(it.list_id).strip() == list_id.strip()]
     if ours or (contact.status and contact.status.strip().lower() != "a"):
         return False
     return bool(contact.status) or contact.list_associations is not None
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Compare two values of a field: every "no value" is the same, true is not 1, and 3 is 3.0."""
-    if one == other and type(one) is type(other):
-        return True
-    if one in (None, "") or other in (None, ""):
-        return one in (None, "") and other in (None, "")
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return bool(one == other)

@@ -1,6 +1,7 @@
 """Who the user is: guest or not, the address, the names and the phone (`reference/sesamy.md`)."""
 
 from collections.abc import Iterable
+from unicodedata import normalize
 
 from schemas.sesamy import Profile
 
@@ -29,6 +30,12 @@ def normalised(email: str) -> str:
     return email.strip().lower()
 
 
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two addresses are the same contact's, whichever way the domain is written (`é.no`, `xn--9ca.no`)."""
+    one, other = normalised(one), normalised(other)
+    return one == other or _in_ascii(one) == _in_ascii(other)
+
+
 def first_name(profile: Profile) -> str | None:
     """Return the first name, None when there is none."""
     return _first(profile.first_name, profile.given_name)
@@ -45,6 +52,14 @@ def phone(profile: Profile) -> str | None:
     `phone_number` is the default one, and `phone` the same (assumption).
     """
     return _first(profile.mobile_phone, profile.phone_number, profile.phone, profile.work_phone, profile.home_phone)
+
+
+def _in_ascii(email: str) -> str:
+    local, at, domain = normalize("NFC", email).rpartition("@")
+    try:
+        return local + at + domain.encode("idna").decode()
+    except UnicodeError:
+        return email
 
 
 def _first(*candidates: str | None) -> str | None:

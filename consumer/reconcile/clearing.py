@@ -129,7 +129,7 @@ class Clearing:
         except Unavailable as error:
             self._tell(Cleared(suspect, judged, plan, unanswered=str(error)))
             raise
-        differing = contacts.echo_differences(plan.body, echo) if echo else ()
+        differing = contacts.echo_differences(plan.body, echo)
         self._count(Cleared(suspect, judged, plan, differing))
 
     def _count(self, cleared: Cleared) -> None:

@@ -106,7 +106,8 @@ class Search:
         pages = ContactPages(
             lambda limit, offset: patiently(
                 lambda: self._mailmojo.listed(which, limit, offset), self._retries, self._sleep
-            )
+            ),
+            operation=f"list_{which}",
         )
         untold: list[str] = []
         tells = False

@@ -9,6 +9,7 @@ from consumer.clients.sesamy import ListedUser
 from consumer.mapping import person
 from consumer.mapping.fields import USER_ID
 from schemas.sesamy import Profile
+from schemas.verbatim import value_of
 
 _SAMPLES: Final = 3
 
@@ -53,10 +54,12 @@ class KnownUsers:
 def owner(custom: Mapping[str, Any] | None) -> str | None:
     """Return the id of the user whose contact it is; None when it is not ours.
 
-    Ours is a contact whose Sesamy User ID is a text that can be asked for. Whitespace that somebody added around it
-    changes nothing.
+    Ours is a contact whose Sesamy User ID can be asked for; a number is taken for the text of its digits. Whitespace
+    that somebody added around it changes nothing.
     """
-    value = (custom or {}).get(USER_ID)
+    value = value_of((custom or {}).get(USER_ID))
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     user_id = value.strip() if isinstance(value, str) else ""
     return user_id if is_askable(user_id) else None
 

@@ -156,7 +156,7 @@ class Syncer:
         if plan.conflict:
             self._metrics.contact_conflicts.inc()
             _log.warning("contact.conflict", user_id=user_id, reason="two users with one address; the last event wins")
-        if echo is not None and (differences := contacts.echo_differences(plan.body, echo)):
+        if differences := contacts.echo_differences(plan.body, echo):
             self._metrics.echo_mismatches.inc()
             _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
         return plan
@@ -165,7 +165,7 @@ class Syncer:
         contact = await self._mailmojo.get_contact(turn, wanted.email)
         return contacts.plan(wanted, contact, self._rules)
 
-    async def _write(self, turn: Turn, wanted: Wanted, plan: Plan) -> Contact | None:
+    async def _write(self, turn: Turn, wanted: Wanted, plan: Plan) -> Contact:
         # When it does not come back in time, whether it was applied is not known; the next sync reads and sees.
         if plan.action == "patch":
             return await self._mailmojo.patch_contact(turn, wanted.email, plan.body)

@@ -1,9 +1,10 @@
 """A sync makes the contact right whatever the answer to each unknown of the references (`Answers`)."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -39,8 +40,8 @@ def many_of_everything() -> dict[str, Any]:
         for number in range(MANY)
     ]
     transactions = [
-        {"id": f"transaction_{number}", "isRefund": False, "createdAt": f"20{number:02}-05-05T23:30:00Z"}
-        for number in [*range(10, 25), *[9] * MANY, 25]
+        {"id": f"transaction_{row}", "isRefund": False, "createdAt": f"20{number:02}-05-05T23:30:00Z"}
+        for row, number in enumerate([*range(10, 25), *[9] * MANY, 25])
     ]
     profile = {"email": "mange.kontrakter@example.no", "firstName": "Mange"}
     return {"profile": profile, "contracts": contracts, "transactions": transactions}
@@ -160,3 +161,72 @@ async def test_a_refusal_is_told_apart_from_a_failure_and_says_what_mailmojo_sai
         with pytest.raises(ApiError, match="not a valid address") as raised:
             await syncer.sync("email|odd", LoneFlight())
         assert not raised.value.retryable
+
+
+def damaged(**body: Any) -> str:
+    return json.dumps(body)
+
+
+BROKEN_LISTS = {
+    "null": damaged(data=None, error={"code": "internal"}),
+    "ends-early": damaged(data=[], meta={"total": 3, "offset": 0}),
+    "null-item": "[null]",
+    "html": "<html>maintenance</html>",
+    "cut": '{"data": [',
+    "nothing": "",
+    "json-null": "null",
+}
+
+
+@pytest.mark.parametrize("operation", ["list_contracts", "list_entitlements", "list_transactions"])
+@pytest.mark.parametrize("body", BROKEN_LISTS.values(), ids=BROKEN_LISTS)
+async def test_a1_a_broken_list_leaves_the_contact_as_it_was(operation: str, body: str) -> None:
+    async with opened(Answers()) as (sandbox, syncer):
+        await sync(syncer, "email|many")
+        before = sandbox.world.contact("mange.kontrakter@example.no")
+        assert before is not None
+        assert "sesamy_active_subscriber" in before.tags
+        sandbox.world.change("email|many", profile={"tags": ["fresh"]})
+        sandbox.faults.add(Rule(api="sesamy", operation=operation, body=body, times=1))
+        with pytest.raises(Unavailable, match=f"sesamy {operation}: HTTP 200"):
+            await syncer.sync("email|many", LoneFlight())
+        assert sandbox.world.contact(before.email) == before
+        assert await syncer.sync("email|many", LoneFlight()) is Outcome.UPDATED
+
+
+async def test_a1_a_total_in_a_header_is_heeded() -> None:
+    async with opened(Answers()) as (sandbox, syncer):
+        sandbox.faults.add(Rule(api="sesamy", operation="list_contracts", headers={"X-Total-Count": "131"}))
+        with pytest.raises(Unavailable, match="list_contracts"):
+            await syncer.sync("email|many", LoneFlight())
+        assert sandbox.log.writes() == []
+
+
+UNREADABLE = ["", "null", "OK", "{}", "<html>thanks</html>", '{"email": "other@example.no"}', "[]", '{"email": "']
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("operation", ["post_subscriber", "patch_contact"])
+@pytest.mark.parametrize("stage", ["before", "after"])
+async def test_a9_an_accepted_write_counts_only_if_the_contact_shows_it(
+    operation: str, body: str, stage: Literal["before", "after"]
+) -> None:
+    async with opened(Answers()) as (sandbox, syncer):
+        if operation == "patch_contact":
+            await sync(syncer, "email|many")
+            sandbox.world.change("email|many", profile={"tags": ["fresh"]})
+        seen, flight = sandbox.log.count, LoneFlight()
+        sandbox.faults.add(Rule(api="mailmojo", operation=operation, body=body, times=1, stage=stage))
+        if stage == "after":  # the write took effect
+            await syncer.sync("email|many", flight)
+            assert len(flight.audits) == 1
+        else:
+            with pytest.raises(Unavailable, match="accepted with an unreadable answer, and not applied"):
+                await syncer.sync("email|many", flight)
+            assert flight.audits == []
+        writes = [record for record in sandbox.log.since(seen) if record.write]
+        assert [record.operation for record in writes] == [operation]
+        assert await sync(syncer, "email|many") is not Outcome.CREATED or stage == "before"
+        user = sandbox.world.user("email|many")
+        assert user is not None
+        assert View.of(sandbox.world.contact(address(user))) == expected(user, None, LIST_ID)

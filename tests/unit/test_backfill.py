@@ -12,7 +12,7 @@ from consumer.backfill import checkpoint
 from consumer.backfill.checkpoint import Checkpoint
 from consumer.backfill.pages import UserPages
 from consumer.backfill.run import Backfill, Steps, kind_of
-from consumer.clients.errors import ApiError, Rejected, Throttled, Unauthorized, Unavailable
+from consumer.clients.errors import ApiError, Rejected, Throttled, TooLarge, Unauthorized, Unavailable
 from consumer.clients.sesamy import ListedUser, SesamyClient
 from consumer.failure import Failure
 from consumer.settings import SyncSettings, load
@@ -80,8 +80,9 @@ async def test_no_call_is_made_for_nothing(api: Api, calls: int) -> None:
 
 
 @pytest.mark.parametrize("count", [400, 1000, 1500])
-async def test_an_api_that_ignores_the_offset_ends(count: int) -> None:
-    assert len(await all_of(Api(count, offsets=False))) == min(count, 1000)
+async def test_a1_users_behind_an_offset_that_is_ignored_are_a_failure_and_not_the_end(count: int) -> None:
+    with pytest.raises(Unavailable, match="list_users: HTTP 200: pages repeat: the API ignores the offset"):
+        await all_of(Api(count, offsets=False))
 
 
 async def test_an_api_that_does_not_page_at_all_is_asked_once() -> None:
@@ -104,6 +105,16 @@ async def test_a_limit_that_is_refused_is_lowered_once() -> None:
     api.failures = [Rejected("sesamy", "list_users", 400)]
     assert len(await all_of(api)) == 150
     assert api.calls == [(0, 1000), (0, 100), (100, 100)]
+
+
+async def test_a_limit_whose_answer_is_too_large_is_lowered_and_the_list_still_read_to_its_end() -> None:
+    class Growing(Api):
+        async def users(self, offset: int, limit: int) -> Page[ListedUser]:
+            if offset and limit == 1000:
+                raise TooLarge("sesamy", "list_users", 200)
+            return await super().users(offset, limit)
+
+    assert len(await all_of(Growing(1250))) == 1250
 
 
 async def test_what_passes_is_tried_again_and_what_does_not_is_told() -> None:
@@ -137,10 +148,10 @@ def test_kinds_of_users(user: ListedUser, kind: str) -> None:
 
 async def test_a_list_with_odd_profiles_is_read() -> None:
     body = [{"userId": "a", "email": "a@x.no"}, {"id": 7, "email": ""}, {"id": "odd", "email": {"work": 1}}, {}]
-    async with bench(lambda _: Reply(200, {"data": body, "meta": {"total": 9}}), api="sesamy") as it:
+    async with bench(lambda _: Reply(200, {"data": body, "meta": {"total": 24}}), api="sesamy") as it:
         page = await SesamyClient(it.transport).users(20, 10)
     assert it.server.calls() == [("GET", "/management/users?limit=10&offset=20")]
-    assert page.total == 9
+    assert page.total == 24
     assert [(user.user_id, user.profile is None) for user in page.items] == [
         ("a", False),
         ("7", False),

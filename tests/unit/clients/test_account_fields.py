@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from consumer.clients.account_fields import AccountFields, Look
 from consumer.clients.errors import ApiError, Throttled, Unauthorized, Unavailable
 from consumer.clients.swagger import fields_path
+from consumer.clients.transport import Turn
 from schemas.mailmojo import AccountField
 from tests.unit.clients.scripted import Arrived, Bench, Reply, bench
 
@@ -140,6 +141,68 @@ async def test_without_a_usable_endpoint_one_warning_and_on_with_the_syncs(accou
     assert fields.reason
     assert [(log["event"], log["log_level"]) for log in logs] == [("account_fields.degraded", "warning")]
     assert degraded(it) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": None},
+        {"fields": [], "error": "internal"},
+        {"data": [], "meta": {"total": 13}},
+        {"data": [{"name": "Other"}], "total": 13},
+        {"data": [], "fields": [{"name": "Other"}]},
+        [None],
+        {"error": {"code": "internal"}},
+    ],
+)
+async def test_a1_a_list_of_fields_that_contradicts_itself_creates_nothing_and_is_asked_for_again(body: Any) -> None:
+    account = Account(GET=Reply(200, body))
+    async with bench(account) as it:
+        fields = fields_of(it)
+        with pytest.raises(Unavailable, match="list_fields"):
+            await fields.ensure()
+        assert {method for method, _ in it.server.calls()} == {"GET"}
+        account.replies = {}
+        await fields.ensure()
+    assert fields.status == "complete"
+
+
+@pytest.mark.parametrize("wrapper", ["data", "items", "fields", "custom_fields"])
+async def test_fields_may_be_wrapped_and_have_pages(wrapper: str) -> None:
+    names = [{"name": field.name} for field in WANTED]
+
+    def script(request: Arrived) -> Reply:
+        offset = int(request.path.partition("offset=")[2] or 0)
+        return Reply(200, {wrapper: names[offset : offset + 1], "total": len(names)})
+
+    async with bench(script) as it:
+        assert await fields_of(it).look() == Look()
+    assert [path for _, path in it.server.calls()] == ["/v1/fields/", "/v1/fields/?offset=1"]
+
+
+@pytest.mark.parametrize("reply", [Reply(200, b"<html>"), Reply(404, b"<html>"), Reply(405, b"nothing here")])
+async def test_a1_what_stands_in_front_of_the_api_says_nothing_about_the_path_of_fields(reply: Reply) -> None:
+    async def prove(_: Turn) -> None:
+        raise Unavailable("mailmojo", "get_list", 200, "an unreadable answer")
+
+    async with bench(Account(GET=reply)) as it:
+        fields = AccountFields(it.transport, "/v1/fields/", WANTED, it.metrics, prove=prove)
+        with pytest.raises(Unavailable, match="get_list"):
+            await fields.ensure()
+    assert fields.status == "unknown"
+
+
+async def test_fields_that_there_was_no_way_to_are_looked_for_again() -> None:
+    account, now = Account(GET=Reply(404)), 0.0
+    async with bench(account) as it:
+        fields = AccountFields(it.transport, "/v1/fields/", WANTED, it.metrics, clock=lambda: now)
+        await fields.ensure()
+        account.replies = {}
+        await fields.ensure()
+        assert fields.status == "degraded"
+        now = 601.0
+        await fields.ensure()
+        assert (fields.state, degraded(it)) == ({"status": "complete", "reason": None}, 0)
 
 
 async def test_a_description_that_needs_other_credentials_is_no_fault_of_ours() -> None:

@@ -137,12 +137,165 @@ async def test_pages_without_end_are_left() -> None:
     assert len(it.server.arrived) <= 101
 
 
-async def test_a_total_that_is_too_high_ends_with_an_empty_page() -> None:
+OTHER = {"id": "c1", "userId": "email|other"}
+INCONSISTENT = {
+    "null": {"data": None},
+    "null-with-error": {"data": None, "error": {"code": "internal"}},
+    "empty-with-error": {"data": [], "error": {"code": "internal"}},
+    "errors": {"data": [], "errors": ["internal"]},
+    "error-in-meta": {"data": [], "meta": {"error": "internal"}},
+    "no-success": {"data": [], "success": False},
+    "items-null": {"items": None},
+    "named-null": {"contracts": None},
+    "no-list": {"meta": {"total": 0}},
+    "empty-before-total": {"data": [], "meta": {"total": 3, "offset": 0}},
+    "empty-before-pagination-total": {"data": [], "pagination": {"total": 3}},
+    "empty-before-total-at-the-top": {"data": [], "total": 3},
+    "empty-before-total-as-text": {"data": [], "total": "3"},
+    "short-before-total": {"data": things(2), "meta": {"total": 3}},
+    "more-than-total": {"data": things(2), "meta": {"total": 1}},
+    "two-totals": {"data": [], "meta": {"total": 0}, "pagination": {"total": 3}},
+    "negative-total": {"data": [], "meta": {"total": -1}},
+    "total-that-is-no-count": {"data": [], "meta": {"total": 0.5}},
+    "total-that-is-no-number": {"data": [], "meta": {"total": "many"}},
+    "meta-that-is-no-object": {"data": [], "meta": [3]},
+    "two-lists": {"data": [], "items": things(1)},
+    "another-two-lists": {"data": [], "contracts": things(1)},
+    "another-offset": {"data": things(1), "meta": {"offset": 100}},
+    "null-item": [None],
+    "null-items": {"data": [None, None]},
+    "text-items": ["c1"],
+    "another-user": [{"id": "c0", "userId": USER}, OTHER],
+    "object-list": {"data": {"id": "c1"}},
+    "nothing": b"",
+    "json-null": b"null",
+    "html": b"<html>maintenance</html>",
+    "truncated": b'{"data": [{"id": "c1"}',
+    "utf-16": '{"data": []}'.encode("utf-16"),
+    "not-utf-8": b'{"data": [{"id": "\xff"}]}',
+}
+
+
+@pytest.mark.parametrize("name", ["contracts", "entitlements", "transactions"])
+@pytest.mark.parametrize("body", INCONSISTENT.values(), ids=INCONSISTENT)
+async def test_a1_a_list_that_contradicts_itself_is_a_failure_of_its_call(name: str, body: Any) -> None:
+    if isinstance(body, dict) and "contracts" in body:
+        body = {name if key == "contracts" else key: value for key, value in body.items()}
+    answers: dict[str, Any] = {"contracts": things(1)} | {name: body}
+    async with bench(lists(**answers), api="sesamy") as it:
+        with pytest.raises(Unavailable, match=f"sesamy list_{name}: HTTP 200: an") as raised:
+            await rest(it)
+    assert (raised.value.operation, raised.value.status) == (f"list_{name}", 200)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ([], {"X-Total-Count": "3"}),
+        ({"data": []}, {"x-total-count": "3"}),
+        ({"data": [], "meta": {"total": 0}}, {"X-Total-Count": "3"}),
+        ({"data": things(3), "meta": {"total": 3}}, {"X-Total-Count": "4"}),
+        ([], {"X-Total-Count": "-1"}),
+        ([], {"X-Total-Count": "many"}),
+    ],
+)
+async def test_a1_the_total_in_a_header_counts_as_the_one_in_the_body_does(body: Any, headers: dict[str, str]) -> None:
+    async with bench(lists(contracts=Reply(200, body, headers)), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="list_contracts: HTTP 200: an answer that contradicts itself"):
+            await rest(it)
+    right = Reply(200, {"data": things(3), "meta": {"total": 3}}, {"X-Total-Count": "3"})
+    async with bench(lists(contracts=right), api="sesamy") as it:
+        assert len((await rest(it)).contracts) == 3
+
+
+@pytest.mark.parametrize("error", [None, {}, [], "", False, {"code": None, "details": []}])
+async def test_an_error_without_content_is_none(error: Any) -> None:
+    async with bench(lists(contracts={"data": things(1), "error": error}), api="sesamy") as it:
+        assert len((await rest(it)).contracts) == 1
+
+
+@pytest.mark.parametrize("wrapper", ["data", "items", "contracts"])
+async def test_a_list_may_come_under_the_name_of_its_resource(wrapper: str) -> None:
+    async with bench(lists(contracts={wrapper: things(2), "total": "2"}), api="sesamy") as it:
+        assert len((await rest(it)).contracts) == 2
+
+
+@pytest.mark.parametrize("second", [{"data": []}, {"data": [], "meta": {"total": 150}}, {"data": None}])
+async def test_a1_an_empty_second_page_before_the_total_is_a_failure(second: Any) -> None:
     def page(limit: int, offset: int) -> Any:
-        return {"data": things(3)[offset:], "meta": {"total": 9}}
+        return {"data": things(100), "meta": {"total": 150}} if not offset else second
 
     async with bench(lists(contracts=page), api="sesamy") as it:
-        assert len((await rest(it)).contracts) == 3
+        with pytest.raises(Unavailable, match="list_contracts"):
+            await rest(it)
+
+
+async def test_a1_a_list_that_changes_while_it_is_read_is_read_from_its_beginning() -> None:
+    total = 150
+
+    def page(limit: int, offset: int) -> Any:
+        nonlocal total
+        answer = {"data": things(total)[offset : offset + limit], "meta": {"total": total}}
+        total = 151
+        return answer
+
+    async with bench(lists(contracts=page), api="sesamy") as it:
+        assert len((await rest(it)).contracts) == 151
+    assert sum("contracts" in path for _, path in it.server.calls()) == 4
+
+
+async def test_a1_a_list_that_never_stays_the_same_is_a_failure() -> None:
+    shift = iter(range(1000))
+
+    def page(limit: int, offset: int) -> Any:
+        items = things(100, offset - 1 - next(shift) if offset else 0)  # some come again
+        return {"data": items, "meta": {"total": 200}}
+
+    async with bench(lists(contracts=page), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="the list changed while it was read, 3 times"):
+            await rest(it)
+
+
+async def test_an_entry_that_comes_again_counts_once() -> None:
+    def page(limit: int, offset: int) -> Any:
+        return things(100) if not offset else things(10, 95)
+
+    async with bench(lists(contracts=page), api="sesamy") as it:
+        assert [contract.id for contract in (await rest(it)).contracts] == [it["id"] for it in things(105)]
+
+
+async def test_a1_all_lists_of_one_user_are_bounded_together() -> None:
+    def page(limit: int, offset: int) -> Any:
+        return [thing | {"note": "x" * 9000} for thing in things(100, offset)]
+
+    async with bench(lists(contracts=page), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="more than 8388608 bytes for one user"):
+            await rest(it)
+    assert len(it.server.arrived) <= 11
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"userId": "email|other", "email": "other@x.no"},
+        {"id": "other", "email": "other@x.no"},
+        {"userId": USER, "email": None, "error": {"code": "internal"}},
+        {"userId": USER, "errors": ["internal"]},
+        {"data": {"userId": USER}},
+        [{"userId": USER}],
+        b"null",
+    ],
+)
+async def test_a1_another_user_or_an_error_is_no_profile(body: Any) -> None:
+    async with bench(lambda _: Reply(200, body), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="get_user: HTTP 200"):
+            await profile_of(it)
+
+
+@pytest.mark.parametrize("body", [{"userId": USER, "id": 7}, {"userId": "other", "id": USER}])
+async def test_either_id_may_be_the_one_that_was_asked_for(body: Any) -> None:
+    async with bench(lambda _: Reply(200, body), api="sesamy") as it:
+        assert await profile_of(it) is not None
 
 
 async def test_one_failing_read_fails_the_whole_with_its_own_error() -> None:
@@ -156,6 +309,13 @@ async def test_an_unreadable_list_is_no_empty_one() -> None:
     async with bench(lists(contracts={"message": "hello"}), api="sesamy") as it:
         with pytest.raises(Unavailable, match="list_contracts: HTTP 200: an unreadable answer"):
             await rest(it)
+
+
+@pytest.mark.parametrize("body", [b"<html>", {"data": None}, {"data": [], "meta": {"total": 3}}, {}])
+async def test_a1_the_probe_fails_where_the_list_of_users_cannot_be_read(body: Any) -> None:
+    async with bench(lambda _: Reply(200, body), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="list_users: HTTP 200"):
+            await SesamyClient(it.transport).probe()
 
 
 async def test_the_probe_depends_on_no_user() -> None:

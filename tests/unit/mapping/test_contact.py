@@ -125,7 +125,7 @@ def test_a_patch_has_the_whole_tag_list_and_the_whole_custom_object() -> None:
         phone=None,
         last_name="Hansen",
         tags=["z", "sesamy_old", "a"],
-        custom=theirs | {"Sesamy User ID": "email|1", "Will Cancel At": "2025-01-01", "Has Active Subscription": 1},
+        custom=theirs | {"Sesamy User ID": "email|1", "Will Cancel At": "2025-01-01", "Has Active Subscription": 0},
     )
     planned = plan(WANTED, contact, RULES)
     assert planned.action == "patch"

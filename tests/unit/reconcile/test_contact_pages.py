@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
+from consumer.clients.errors import ApiError, Rejected, TooLarge, Unauthorized, Unavailable
 from consumer.reconcile.contact_pages import ContactPages
+from schemas.decoding import Page
 
 LIMITS = (20, 10)
 
@@ -31,19 +32,20 @@ class Api:
     ) -> None:
         self.contacts = named(*range(count))
         self.calls: list[tuple[int, int]] = []
+        self.total = False
         self.refused_limits: set[int] = set()
         self._cap, self._offset, self._largest, self._between = cap, offset, largest, between
 
-    async def __call__(self, limit: int, offset: int) -> Sequence[dict[str, Any]]:
+    async def __call__(self, limit: int, offset: int) -> Page[dict[str, Any]]:
         self.calls.append((limit, offset))
         if limit in self.refused_limits or (offset and self._offset == "refused"):
             raise Rejected("mailmojo", "list_subscribers", 400)
         start = offset if self._offset == "taken" else 0
         found = self.contacts[start : start + min(limit, self._cap)]
         if len(found) > self._largest:
-            raise Unavailable("mailmojo", "list_subscribers", 200, "an answer larger than 8 bytes")
+            raise TooLarge("mailmojo", "list_subscribers", 200, "an answer larger than 8 bytes")
         self._between(self.contacts)
-        return found
+        return Page(found, len(self.contacts) if self.total else None)
 
 
 async def read(api: Api, limits: Sequence[int] = LIMITS) -> tuple[list[str], str | None]:
@@ -154,7 +156,7 @@ async def test_an_offset_that_is_ignored_is_noticed_although_the_list_changes(ca
 async def test_an_offset_that_counts_something_else_is_noticed() -> None:
     api = Api(200)
 
-    async def pages_instead(limit: int, offset: int) -> Sequence[dict[str, Any]]:
+    async def pages_instead(limit: int, offset: int) -> Page[dict[str, Any]]:
         return (await api(limit, offset * limit)) if offset else await api(limit, 0)
 
     pages = ContactPages(pages_instead, LIMITS)
@@ -166,7 +168,7 @@ async def test_an_offset_that_counts_something_else_is_noticed() -> None:
 async def test_an_offset_that_is_taken_only_so_far_is_said() -> None:
     api = Api(200)
 
-    async def bounded(limit: int, offset: int) -> Sequence[dict[str, Any]]:
+    async def bounded(limit: int, offset: int) -> Page[dict[str, Any]]:
         if offset > 60:
             raise Rejected("mailmojo", "list_subscribers", 400)
         return await api(limit, offset)
@@ -181,10 +183,43 @@ async def test_an_offset_that_is_taken_only_so_far_is_said() -> None:
 async def test_a_failure_on_the_way_is_no_end_of_the_list(error: ApiError) -> None:
     api = Api(100)
 
-    async def failing(limit: int, offset: int) -> Sequence[dict[str, Any]]:
+    async def failing(limit: int, offset: int) -> Page[dict[str, Any]]:
         if offset:
             raise error
         return await api(limit, offset)
 
     with pytest.raises(type(error)):
         [page async for page in ContactPages(failing, LIMITS).all()]
+
+
+@pytest.mark.parametrize("body", ["null", "error"])
+async def test_a1_an_unreadable_second_page_is_no_offset_that_is_ignored(body: str) -> None:
+    api = Api(17)
+
+    async def failing(limit: int, offset: int) -> Page[dict[str, Any]]:
+        if offset:
+            raise Unavailable("mailmojo", "list_subscribers", 200, f"an answer that contradicts itself: {body}")
+        return await api(limit, offset)
+
+    with pytest.raises(Unavailable, match="contradicts itself"):
+        [page async for page in ContactPages(failing, LIMITS).all()]
+
+
+async def test_a1_a_list_of_contacts_that_ends_before_its_total_is_a_failure() -> None:
+    api = Api(57)
+
+    async def ends_early(limit: int, offset: int) -> Page[dict[str, Any]]:
+        return Page([] if offset else (await api(limit, offset)).items, 57)
+
+    with pytest.raises(Unavailable, match="list_unsubscribed: HTTP 200: the list ends after 20 of 57 contacts"):
+        [page async for page in ContactPages(ends_early, LIMITS, "list_unsubscribed").all()]
+
+
+@pytest.mark.parametrize("offset", ["ignored", "refused"])
+async def test_a_total_says_what_a_list_without_an_offset_does_not_show(offset: Any) -> None:
+    api = Api(57, cap=20, offset=offset)
+    api.total = True
+    assert await read(api) == (addresses(20), "Mailmojo lists 20 of 57 and takes no offset")
+    whole = Api(10, offset=offset)
+    whole.total = True
+    assert await read(whole) == (addresses(10), None)

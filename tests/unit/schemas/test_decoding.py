@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import decoding, mailmojo
-from schemas.mailmojo import Contact, contact_from, decode_contact
+from schemas.mailmojo import Contact, decode_contact
 from schemas.sesamy import Contract, Entitlement, Profile, Transaction
+from schemas.verbatim import value_of
 
 blank = st.none() | st.just("")
 text = st.text('ab "\\å', max_size=3)
@@ -35,8 +36,16 @@ def objects(kind: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
 def verdict(decode: Callable[[], Any]) -> Any:
     try:
         return decode()
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         return type(error)
+
+
+def seen(contact: Any) -> Any:
+    """Return the contact with Python's values for those that are kept as they came."""
+    if not isinstance(contact, Contact):
+        return contact
+    custom = {name: value_of(value) for name, value in (contact.custom or {}).items()}
+    return msgspec.structs.replace(contact, custom=custom)
 
 
 @pytest.mark.parametrize("kind", [Profile, Contract, Entitlement, Transaction])
@@ -53,14 +62,19 @@ def test_an_object_and_a_list_of_any_content(kind: type[msgspec.Struct], data: s
             | st.fixed_dictionaries({"data": st.just(items) | blank}, optional={"meta": about, "pagination": about})
         )
     ).encode()
-    assert verdict(lambda: decoding.decode_page(page, kind)) == verdict(lambda: decoding._careful_page(page, kind))
+    with pytest.MonkeyPatch.context() as patch:
+        straight = verdict(lambda: decoding.decode_page(page, kind))
+        patch.setattr(decoding, "_straight_page", lambda *_: None)
+        assert straight == verdict(lambda: decoding.decode_page(page, kind))
 
 
 @given(objects(Contact))
 @example({"email": "a@x.no", "custom": {"Theirs": None, "Deep": [None]}})
 def test_a_contact_of_any_content(contact: dict[str, Any]) -> None:
     body = json.dumps(contact).encode()
-    assert verdict(lambda: decode_contact(body)) == verdict(lambda: contact_from(contact))
+    assert seen(verdict(lambda: decode_contact(body))) == seen(
+        verdict(lambda: mailmojo._careful_contact(body.decode()))
+    )
 
 
 def test_nulls_inside_what_is_not_insisted_on_are_no_value() -> None:

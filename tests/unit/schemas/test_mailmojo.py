@@ -3,8 +3,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas.mailmojo import Contact, decode_contact
+from schemas.verbatim import value_of
 
 
 def encoded(**answer: Any) -> bytes:
@@ -40,7 +42,9 @@ def test_no_custom_is_an_empty_object_however_it_is_spelled(none: dict[str, Any]
 def test_blank_values_are_absent_but_custom_stays_as_it_came() -> None:
     custom = {"Theirs": None, "Also": "", "Deep": {"x": ["", None]}}
     contact = decode_contact(encoded(first_name="", phone=None, tags="", list_associations="", custom=custom))
-    assert contact == Contact(email="a@x.no", custom=custom)
+    assert contact.custom is not None
+    shown = {name: value_of(value) for name, value in contact.custom.items()}
+    assert replace(contact, custom=shown) == Contact(email="a@x.no", custom=custom)
 
 
 def test_an_empty_list_of_associations_is_told_from_none() -> None:

@@ -1,0 +1,76 @@
+r"""JSON as servers really send it: numbers of any size, and halves of surrogate pairs.
+
+RFC 8259 allows an escape such as `\ud83d` without its other half, and a number such as `1e400`; msgspec refuses both,
+wherever they stand. They must not make a whole answer or event unreadable.
+"""
+
+import json
+import math
+import re
+from typing import Any, Final
+
+import msgspec
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+_LONGEST_INTEGER: Final = 4000
+"""Digits that Python converts; a longer integer is infinite for whoever wants a number."""
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode any JSON; half a surrogate pair is left out of its text.
+
+    Raises:
+        msgspec.DecodeError: whatever is wrong with it, depth and encoding included.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):  # perhaps no more than half a surrogate pair, or a number without bound
+        return without_halves(decode_tolerantly(body))
+
+
+def decode_tolerantly(body: bytes | str) -> Any:
+    """Decode any JSON; half a surrogate pair stays in its text, and a number without bound is that number's text.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        return _loads(body.decode() if isinstance(body, bytes) else body)
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("JSON is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise msgspec.DecodeError(f"not JSON: {error.msg} (character {error.pos})") from None
+    except RecursionError:
+        raise msgspec.DecodeError("JSON is nested too deeply") from None
+
+
+def without_halves(value: Any) -> Any:
+    """Return decoded JSON without the halves of surrogate pairs in its texts and keys."""
+    if isinstance(value, str):
+        return value if value.isascii() else _HALVES.sub("", value)
+    if isinstance(value, dict):
+        return {without_halves(key): without_halves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_halves(item) for item in value]
+    return value
+
+
+def has_halves(text: str) -> bool:
+    """Tell whether there is half a surrogate pair in the text."""
+    return _HALVES.search(text) is not None
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) <= _LONGEST_INTEGER else text
+
+
+def _real(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+def _refuse(constant: str) -> None:
+    raise json.JSONDecodeError(f"{constant} is not JSON", constant, 0)
+
+
+_loads: Final = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constant=_refuse).decode
