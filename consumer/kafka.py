@@ -168,6 +168,18 @@ async def topic_partitions(kafka: KafkaSettings, names: Collection[str]) -> dict
         return await count_partitions(client, names)
 
 
+async def require_topics(kafka: KafkaSettings) -> None:
+    """Refuse to go on without the topics: subscribing to a missing one would create it where the broker allows that.
+
+    Raises:
+        Failure: one is missing, or as `admin`.
+    """
+    wanted = {kafka.topic: "KAFKA_TOPIC", kafka.dead_letter_topic: "KAFKA_DEAD_LETTER_TOPIC"}
+    there = await topic_partitions(kafka, list(wanted))
+    if missing := {name: setting for name, setting in wanted.items() if name not in there}:
+        raise Failure(missing_topics(kafka, missing))
+
+
 async def count_partitions(client: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, int]:
     """Do what `topic_partitions` does, with an admin client at hand."""
     async with asyncio.timeout(_CALL_SECONDS):

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer import kafka, kafka_clients
+from consumer import kafka, kafka_clients, sync_requests
 from consumer.clients.build import open_clients
 from consumer.clock import suspended_time
 from consumer.failure import Failure
@@ -33,6 +33,7 @@ from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
 from consumer.stream.giving_up import GivingUp
 from consumer.stream.intake import Intake
+from consumer.stream.late_writes import LateWrites, SyncRequestTopic
 from consumer.stream.ledger import Ledger
 from consumer.stream.limits import Limits
 from consumer.stream.malformed import MalformedRecords
@@ -48,6 +49,9 @@ from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
 from consumer.sync.syncer import Syncer
 
 _log = structlog.get_logger("service")
+
+_FINISHING: Final = 1.5
+"""Seconds of the shutdown for requests of syncs that are not stored yet."""
 
 _START_SECONDS: Final = 8.0
 """Until a consumer that cannot find a broker has failed to start."""
@@ -104,6 +108,7 @@ class Service:
                 helpers = [
                     tasks.create_task(parts.queues.run(self._worker, self._give_up), name="user-queues"),
                     tasks.create_task(parts.malformed.run(), name="malformed"),
+                    tasks.create_task(parts.late_writes.run(), name="late-writes"),
                     *(tasks.create_task(it.run(), name=it.api) for it in parts.gatekeeper.breakers.values()),
                     tasks.create_task(self.overview.run(), name="overview"),
                     tasks.create_task(parts.share.run(), name="quota-share"),
@@ -114,6 +119,8 @@ class Service:
                     helper.cancel()
         except* KafkaError as refusals:
             raise Failure(kafka.explain(parts.settings.kafka, refusals.exceptions[0])) from refusals
+        finally:
+            await parts.late_writes.finish(min(_FINISHING, parts.settings.sync.shutdown_timeout / 10))
 
     async def _stop_when(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -136,7 +143,7 @@ async def open_service(
     metrics, more = metrics or Metrics(), consumer_options or {}
     metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version()).set(1)
     topic = settings.kafka.topic
-    await _require_topics(settings)
+    await kafka.require_topics(settings.kafka)
     async with AsyncExitStack() as stack:
         membership = Membership(settings.kafka.session_timeout, suspended_time)
         tracing = await stack.enter_async_context(open_tracing(settings, os.environ))
@@ -168,6 +175,8 @@ async def open_service(
         )
         dead_letters = RememberedDeadLetters(dead_letter_topic, recent)
         malformed = MalformedRecords(dead_letters, ledger)
+        requests = SyncRequestTopic(producer.use, topic, partial(sync_requests.encode, settings))
+        late_writes = LateWrites(requests.request_sync, membership, clock=suspended_time, metrics=metrics)
         queues: UserQueues
 
         def wake() -> None:
@@ -186,6 +195,7 @@ async def open_service(
             coalesce=settings.sync.coalesce,
             clock=time.monotonic,
             wrote=recent.wrote,
+            watch=late_writes,
         )
         syncer = Syncer(
             clients.sesamy,
@@ -271,6 +281,7 @@ async def open_service(
             recent=recent,
             dead_letters=dead_letter_topic,
             share=share,
+            late_writes=late_writes,
         )
         service = Service(parts, worker, give_up)
         service.admin_port = await stack.enter_async_context(
@@ -293,14 +304,6 @@ def rules_of(settings: Settings) -> Rules:
         guest_prefixes=settings.sync.guest_prefixes,
         clear_value="" if settings.mailmojo.clear_value == "empty" else None,
     )
-
-
-async def _require_topics(settings: Settings) -> None:
-    """Refuse to start without the topics: subscribing to a missing one would create it where the broker allows that."""
-    wanted = {settings.kafka.topic: "KAFKA_TOPIC", settings.kafka.dead_letter_topic: "KAFKA_DEAD_LETTER_TOPIC"}
-    there = await kafka.topic_partitions(settings.kafka, list(wanted))
-    if missing := {name: setting for name, setting in wanted.items() if name not in there}:
-        raise Failure(kafka.missing_topics(settings.kafka, missing))
 
 
 async def _connect(

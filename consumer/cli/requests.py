@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Final, Self
 
-import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
@@ -21,7 +19,8 @@ from consumer.replay.topics import to_record
 from consumer.settings import KafkaSettings, Settings
 from consumer.stream import sync_results
 from consumer.stream.offset_map import UnreadableMap, decode
-from schemas.events import REPORT_HEADER, SYNC_REQUEST
+from consumer.sync_requests import encode
+from schemas.events import REPORT_HEADER
 
 _LOOK_EVERY: Final = 0.5
 """Seconds between looks at the group's commits."""
@@ -43,19 +42,6 @@ class DeadLetter(Struct, frozen=True):
 
     reason: str
     error: str
-
-
-def encode(settings: Settings, user_id: str) -> bytes:
-    """Return the value of a request, inside the envelope that `kafka.value_pointer` describes."""
-    value: dict[str, object] = {
-        "eventType": SYNC_REQUEST,
-        "vendorId": settings.sesamy.vendor_id or "sesamy-mailmojo",
-        "userId": user_id,
-        "occured_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-    }
-    for part in reversed((settings.kafka.value_pointer or "").split("/")[1:]):
-        value = {part.replace("~1", "/").replace("~0", "~"): value}
-    return orjson.dumps(value)
 
 
 async def put(settings: Settings, user_ids: Sequence[str], *, report: bool = False) -> list[Request]:

@@ -76,6 +76,10 @@ class Metrics:
         self.contact_conflicts = self._counter(
             "contact_conflicts_total", "Writes to a contact that carried another Sesamy User ID."
         )
+        self.late_writes = self._counter(
+            "late_writes_total",
+            "Writes that took longer than the write time-out, as this process stood still; the user is synced again.",
+        )
         self.last_success = self._gauge("last_success_timestamp_seconds", "When a sync last ended well.")
         self.build_info = self._gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
         self.dead_letters = self._counter("dead_letters_total", "Records stored in the dead-letter topic.", "reason")

@@ -19,6 +19,7 @@ from consumer.ops.verdict import judge
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
 from consumer.stream.dead_letters import DeadLetterTopic
+from consumer.stream.late_writes import LateWrites
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
 from consumer.stream.quota_share import QuotaShare
@@ -43,6 +44,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     clients: Clients
     metrics: Metrics
     recent: Recent
+    late_writes: LateWrites
     dead_letters: DeadLetterTopic
     share: QuotaShare
 
@@ -141,6 +143,7 @@ class Overview:
                     ("records_lost", metrics.records_lost),
                     ("echo_mismatches", metrics.echo_mismatches),
                     ("contact_conflicts", metrics.contact_conflicts),
+                    ("late_writes", metrics.late_writes),
                 )
             },
             "last_success": totals(metrics.last_success).total(),

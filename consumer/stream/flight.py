@@ -69,6 +69,16 @@ class Lease(Protocol):
         """Return whether a flight of that generation may start a write now."""
 
 
+class WriteWatch(Protocol):
+    """Watches how long writes take; see `consumer.stream.late_writes.LateWrites`."""
+
+    def now(self) -> float:
+        """Return the time, to be taken before the lease is checked."""
+
+    def ended(self, flight: "Flight", checked_at: float, *, answered: bool) -> None:
+        """Called at the end of each write, whatever its result."""
+
+
 class Phase(Enum):
     """How far a flight is. Only a writing one must not be cancelled."""
 
@@ -114,6 +124,7 @@ class Flight:
         coalesce: bool,
         wrote: Callable[["Flight", WriteAudit], None],
         began: Callable[[], None] = lambda: None,
+        watch: WriteWatch | None = None,
     ) -> None:
         """Fly for this queue; `began` is called when the wait for the permits of the first read is over."""
         self.queue = queue
@@ -132,6 +143,7 @@ class Flight:
         self._coalesce = coalesce
         self._wrote = wrote
         self._began = began
+        self._watch = watch
 
     @property
     def user_id(self) -> str:
@@ -149,7 +161,12 @@ class Flight:
 
     def sending(self, _api: Api, _operation: str, /, *, writes: bool) -> AbstractContextManager[None]:
         """Enclose a request: a write begins only with the lease, and is not cancelled."""
-        return self.writing() if writes else _READING
+        if not writes:
+            return _READING
+        if self._watch is None:
+            return self.writing()
+        checked_at = self._watch.now()
+        return _Watched(self.writing(), self, self._watch, checked_at)
 
     def answered(self, _api: Api, _operation: str, _body: bytes, /) -> None:
         """Take note of a response that was as expected."""
@@ -182,3 +199,22 @@ class _Writing:
 
     def __exit__(self, *_: object) -> None:
         self._flight.phase = Phase.READING
+
+
+class _Watched:
+    """A write phase whose duration is watched."""
+
+    __slots__ = ("_checked_at", "_flight", "_phase", "_watch")
+
+    def __init__(self, phase: _Writing, flight: Flight, watch: WriteWatch, checked_at: float) -> None:
+        self._phase = phase
+        self._flight = flight
+        self._watch = watch
+        self._checked_at = checked_at
+
+    def __enter__(self) -> None:
+        self._phase.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._phase.__exit__(kind, *rest)
+        self._watch.ended(self._flight, self._checked_at, answered=kind is None)

@@ -26,7 +26,9 @@ class Membership:
         self.partitions: frozenset[int] = frozenset()
         # A short session leaves less time to write, too: there must be a lease to write under.
         self.write_timeout = min(WRITE_TIMEOUT, session_timeout / 2)
-        self.lease_duration = session_timeout - self.write_timeout - min(_MARGIN, session_timeout / 10)
+        self.late_after = self.write_timeout + min(_MARGIN, session_timeout / 10)
+        """Seconds from the check of the lease after which a write may have outlived the session."""
+        self.lease_duration = session_timeout - self.late_after
         self._clock = clock
         self._renewed_at: float | None = None
         self._started_at = clock()

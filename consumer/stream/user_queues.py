@@ -17,13 +17,12 @@ from functools import partial
 from itertools import chain
 from typing import Final, Protocol
 
-from msgspec import Struct
-
 from consumer.clock import Clock
 from consumer.stream.aside import Aside
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Lease, Parked, Phase, UserQueue, Verdict
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Lease, Parked, Phase, UserQueue, Verdict, WriteWatch
 from consumer.stream.line import Line
 from consumer.stream.pending import Waiting
+from consumer.stream.waits import Waits
 from consumer.sync.flight import WriteAudit
 
 
@@ -52,27 +51,6 @@ GIVING_UP_AT_ONCE: Final = 8
 """Users whose dead letters are looked up and stored at the same time, beside the slots of syncs."""
 
 
-class Waits(Struct, frozen=True):
-    """Users with something to do, by what they wait for."""
-
-    lingering: int
-    """For more events, so that one sync answers them all."""
-    retrying: int
-    """For their next attempt."""
-    ready: int
-    """For a slot, or for whatever holds consumption."""
-    starting: int
-    """In flight, for the permits of their first read."""
-    reading: int
-    """In flight, between their first read and their write."""
-    writing: int
-    """In flight, for the answer to their write."""
-    giving_up: int
-    """For their dead letter to be stored."""
-    parked: int
-    """For a call that is down."""
-
-
 class UserQueues:
     """All users with something to do."""
 
@@ -87,8 +65,12 @@ class UserQueues:
         clock: Clock,
         wrote: Callable[[Flight, WriteAudit], None] = lambda _flight, _audit: None,
         dropped: Callable[[], None] = lambda: None,
+        watch: WriteWatch | None = None,
     ) -> None:
-        """Queue for a lease and an admission; `wrote` gets each accepted write, `dropped` is called by `drop`."""
+        """Queue for a lease and an admission.
+
+        `wrote` gets each accepted write, `dropped` is called by `drop`, `watch` times the writes.
+        """
         self.pending = 0
         self._lease = lease
         self._admission = admission
@@ -98,6 +80,7 @@ class UserQueues:
         self._clock = clock
         self._wrote = wrote
         self._dropped = dropped
+        self._watch = watch
         self._queues: dict[str, UserQueue] = {}
         self._flights: dict[str, Flight] = {}
         self._given_up: dict[str, Flight] = {}
@@ -273,7 +256,14 @@ class UserQueues:
             if not self._admission.admits():
                 return self._admission.wait()
             self._line.take(queue)
-            flight = Flight(queue, self._lease, coalesce=self._coalesce, wrote=self._wrote, began=self._leave_the_line)
+            flight = Flight(
+                queue,
+                self._lease,
+                coalesce=self._coalesce,
+                wrote=self._wrote,
+                began=self._leave_the_line,
+                watch=self._watch,
+            )
             self._flights[queue.user_id] = flight
             self._in_line += 1
             self._retries += flight.retries

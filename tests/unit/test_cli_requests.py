@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from consumer import sync_requests
 from consumer.cli import requests
 from consumer.cli.requests import Request
 from consumer.dead_letters.stored import StoredLetter
@@ -14,14 +15,14 @@ REQUEST = Request("email|1", partition=2, offset=10)
 
 
 def test_a_request_is_an_event_of_our_own_type() -> None:
-    value = json.loads(requests.encode(load({"SESAMY_VENDOR_ID": "v1"}, needs=()), "email|1"))
+    value = json.loads(sync_requests.encode(load({"SESAMY_VENDOR_ID": "v1"}, needs=()), "email|1"))
     assert value.pop("occured_at").endswith("Z")
     assert value == {"eventType": "sesamy-mailmojo#sync", "vendorId": "v1", "userId": "email|1"}
-    assert json.loads(requests.encode(load({}, needs=()), "u"))["vendorId"] == "sesamy-mailmojo"
+    assert json.loads(sync_requests.encode(load({}, needs=()), "u"))["vendorId"] == "sesamy-mailmojo"
 
 
 def test_a_request_lies_in_the_envelope_that_the_service_opens() -> None:
-    value = json.loads(requests.encode(load({"KAFKA_VALUE_POINTER": "/data/a~1b"}, needs=()), "u"))
+    value = json.loads(sync_requests.encode(load({"KAFKA_VALUE_POINTER": "/data/a~1b"}, needs=()), "u"))
     assert value["data"]["a/b"]["userId"] == "u"
 
 

@@ -5,7 +5,7 @@ import asyncio
 from consumer.clients.quota import QuotaGate
 from consumer.ops.metrics import Metrics
 from consumer.stream.flight import Again, Flight
-from consumer.stream.user_queues import Waits
+from consumer.stream.waits import Waits
 from tests.unit.stream.in_virtual_time import in_virtual_time
 from tests.unit.stream.test_malformed import Bench as MalformedBench
 from tests.unit.stream.test_user_queues import LINGER, Bench
