@@ -3,6 +3,7 @@
 import io
 import os
 import select
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,9 @@ _GATHER: Final = 0.02
 
 _ATOMIC: Final = 4096
 """Bytes that a pipe takes as a whole (PIPE_BUF): lines of several processes in one pipe do not mix."""
+
+_CHUNK: Final = 65536
+"""Bytes written at once elsewhere."""
 
 
 class LineWriter:
@@ -33,6 +37,7 @@ class LineWriter:
         self.resumed: Callable[[int], object] = lambda _dropped: None
         """Called in the thread when lines are written again, with the number of lines dropped since the last call."""
         self._limit = limit
+        self._chunk = _ATOMIC if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else _CHUNK
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._reported = 0
@@ -78,11 +83,11 @@ class LineWriter:
                 return
 
     def _take(self) -> bytes:
-        """Return the next lines, as many as a pipe takes as a whole, or one line that is longer."""
+        """Return the next lines, as many as are written at once, or one line that is longer."""
         with self._lock:
             chunk = [self._queue.popleft()] if self._queue else []
             size = sum(map(len, chunk))
-            while self._queue and size + len(self._queue[0]) <= _ATOMIC:
+            while self._queue and size + len(self._queue[0]) <= self._chunk:
                 chunk.append(self._queue.popleft())
                 size += len(chunk[-1])
             self._size -= size
@@ -113,7 +118,7 @@ class LineStream(io.BufferedIOBase):
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
         """Have the bytes written."""
-        self.writer.write(bytes(data))
+        self.writer.write(data if isinstance(data, bytes) else bytes(data))
         return len(data)
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,37 @@ async def test_k11_what_is_done_while_a_shutdown_drains_is_committed(stage: Stag
     assert {record.user_id for record in stage.requests_since(seen, "get_user")} == {slow}
     await stage.assert_sentinels(successor)
     await stop(successor)
+
+
+_HANGING_LOOK_UP = """
+import socket, time
+_look_up = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **options):
+    if str(host).endswith(".hangs.example"):
+        time.sleep(60)
+    return _look_up(host, *arguments, **options)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+async def test_p3_it_ends_in_time_though_the_name_server_does_not_answer(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_HANGING_LOOK_UP, encoding="utf-8")
+    users = stage.users(20)
+    service = stage.start(
+        PYTHONPATH=str(tmp_path),
+        SHUTDOWN_TIMEOUT=str(SHUTDOWN),
+        SESAMY_TOKEN_URL="https://token.hangs.example/oauth/token",
+        SESAMY_API_URL="https://api.hangs.example",
+    )
+    await service.admin_port()
+    await wait_until(lambda: service.events("group.joined"), what="it joins the group")
+    await stage.send(*(event(user_id) for user_id in users))
+
+    async def hangs() -> bool:
+        return await service.metric("events_pending") == len(users)
+
+    await wait_until(hangs, what="syncs wait for the name server")
+    await asyncio.sleep(1)  # for the look-ups, of which nothing tells
+    assert await end(service) < SHUTDOWN + SLACK
+    assert service.events("service.stopped")
+    assert stage.log.writes() == []

@@ -31,6 +31,7 @@ SETTINGS = {
     "INGEST_PORT": "0",
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
 }
+_started: "list[subprocess.Popen[str]]" = []
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ROOT = Path(__file__).parents[2]
 
@@ -42,13 +43,24 @@ def environment(**settings: str) -> dict[str, str]:
 def start(*arguments: str, before: str = "", **settings: str) -> "subprocess.Popen[str]":
     """Start the program in a shell that does `before` first, such as closing a stream."""
     command = f'{before} exec "$0" -m consumer "$@"'
-    return subprocess.Popen(
+    process = subprocess.Popen(
         ["/bin/sh", "-c", command, sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(**settings),
     )
+    _started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started() -> Iterator[None]:
+    yield
+    for process in _started:
+        process.kill()
+        process.communicate()
+    _started.clear()
 
 
 def catches(process: "subprocess.Popen[str]", number: int) -> bool:
