@@ -1,11 +1,9 @@
 """From the text of a setting to its value. A ValueError says what the text must be, as in "must be a number"."""
 
-import ipaddress
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 Parser = Callable[[str], object]
@@ -86,28 +84,12 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(stripped for part in value.split(",") if (stripped := part.strip()))
 
 
-def servers(value: str) -> str:
-    """Return comma-separated `host` or `host:port`, without blanks."""
-    found = words(value)
-    if not found or not all(_is_server(server) for server in found):
-        raise ValueError("must be host:port, or several separated by commas")
-    return ",".join(found)
-
-
 def hosts(value: str) -> tuple[str, ...]:
     """Return comma-separated host names; one that begins with a dot, or with `*.`, stands for all names below it."""
     found = words(value)
     if not all(re.fullmatch(r"(\*?\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", host) for host in found):
         raise ValueError("must be host names without port, or several separated by commas")
     return found
-
-
-def _is_server(server: str) -> bool:
-    try:
-        parts = urlsplit(f"//{server}")
-        return bool(parts.hostname) and parts.netloc == server and "@" not in server and parts.port != 0
-    except ValueError:
-        return False
 
 
 def json_pointer(value: str) -> str:
@@ -131,40 +113,3 @@ def existing_file(value: str) -> Path:
     if not path.is_file():
         raise ValueError("must be the path of a file that exists")
     return path
-
-
-def url(value: str) -> str:
-    """Return an https URL, or an http one of this machine; credentials have settings of their own."""
-    parts = _split(value)
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be a URL such as https://host/path, with neither query nor fragment")
-    if "@" in parts.netloc:
-        raise ValueError("must not hold credentials; they have settings of their own")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError(
-            "must start with https:// (plain http is accepted for this machine only: localhost, 127.0.0.1)"
-        )
-    return value
-
-
-def base_url(value: str) -> str:
-    """Return a `url` without the slash at its end, to put paths behind."""
-    return url(value).rstrip("/")
-
-
-def _split(value: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # checked on access only
-    except ValueError:
-        return None
-    return parts if re.fullmatch(r"[!-~]+", value) else None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -15,7 +15,7 @@ from msgspec import NODEFAULT, Struct, field
 from msgspec.structs import fields, force_setattr
 
 from consumer.secret import Secret
-from consumer.settings import parsers
+from consumer.settings import parsers, urls
 
 
 class Setting(Struct, frozen=True):
@@ -39,7 +39,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
     """`kafka.*`: the topic, the group and the connection."""
 
     bootstrap_servers: Annotated[
-        str, Setting("KAFKA_BOOTSTRAP_SERVERS", parsers.servers, "where to find the brokers, host:port,…", many=True)
+        str, Setting("KAFKA_BOOTSTRAP_SERVERS", urls.servers, "where to find the brokers, host:port,…", many=True)
     ] = "localhost:9092"
     topic: Annotated[str, Setting("KAFKA_TOPIC", _TOPIC, "the topic of events")] = "sesamy.events"
     group_id: Annotated[str, Setting("KAFKA_GROUP_ID", parsers.text, "the consumer group")] = "sesamy-mailmojo"
@@ -107,10 +107,8 @@ class SesamySettings(Struct, frozen=True, kw_only=True):
     """`sesamy.*`: the Management API and the vendor's credentials for it (`reference/sesamy.md`)."""
 
     vendor_id: Annotated[str | None, Setting("SESAMY_VENDOR_ID", parsers.text, "skip events of other vendors")] = None
-    api_url: Annotated[str, Setting("SESAMY_API_URL", parsers.base_url, "the Management API")] = (
-        "https://api2.sesamy.com"
-    )
-    token_url: Annotated[str, Setting("SESAMY_TOKEN_URL", parsers.url, "where tokens come from")] = (
+    api_url: Annotated[str, Setting("SESAMY_API_URL", urls.base_url, "the Management API")] = "https://api2.sesamy.com"
+    token_url: Annotated[str, Setting("SESAMY_TOKEN_URL", urls.url, "where tokens come from")] = (
         "https://token.sesamy.com/oauth/token"  # noqa: S105 - an address
     )
     client_id: Annotated[str, Setting("SESAMY_CLIENT_ID", parsers.text, "the client's id", required=True)] = ""
@@ -136,7 +134,7 @@ class MailmojoSettings(Struct, frozen=True, kw_only=True):
             "MAILMOJO_LIST_ID", parsers.matching(r"[A-Za-z0-9_-]+", "a list's id"), "the list to keep", required=True
         ),
     ] = ""
-    api_url: Annotated[str, Setting("MAILMOJO_API_URL", parsers.base_url, "the API")] = "https://api.mailmojo.no"
+    api_url: Annotated[str, Setting("MAILMOJO_API_URL", urls.base_url, "the API")] = "https://api.mailmojo.no"
     fields_path: Annotated[
         str,
         Setting(
@@ -194,7 +192,7 @@ class SyncSettings(Struct, frozen=True, kw_only=True):
 class AdminSettings(Struct, frozen=True, kw_only=True):
     """`admin.*`: the port for probes, metrics and the status page."""
 
-    host: Annotated[str, Setting("ADMIN_HOST", parsers.text, "the address to listen on")] = "127.0.0.1"
+    host: Annotated[str, Setting("ADMIN_HOST", urls.host, "the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Setting("ADMIN_PORT", parsers.whole(0, 65535), "the port; 0 is any free one, logged")] = 8080
     allowed_hosts: Annotated[
         tuple[str, ...],
@@ -210,7 +208,7 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
 class IngestSettings(Struct, frozen=True, kw_only=True):
     """`ingest.*`: the endpoint that takes webhooks; only `ingest` needs them."""
 
-    host: Annotated[str, Setting("INGEST_HOST", parsers.text, "the address that `ingest` listens on")] = "127.0.0.1"
+    host: Annotated[str, Setting("INGEST_HOST", urls.host, "the address that `ingest` listens on")] = "127.0.0.1"
     port: Annotated[int, Setting("INGEST_PORT", parsers.whole(0, 65535), "its port; 0 is any free one, logged")] = 8090
     header: Annotated[
         str,

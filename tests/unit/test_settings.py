@@ -182,13 +182,20 @@ def test_a_command_asks_only_for_the_parts_it_needs() -> None:
         ("http://127.8.9.1", "http://127.8.9.1"),
         ("http://[::1]:1/", "http://[::1]:1"),
         ("https://api.example.no/v2/", "https://api.example.no/v2"),
+        ("HTTPS://API.Example.no:8443/V2", "https://api.example.no:8443/V2"),
+        ("https://192.0.2.1/", "https://192.0.2.1"),
+        ("https://xn--blbr-ioan.no/a%20b", "https://xn--blbr-ioan.no/a%20b"),
+        ("https://my_host./~x/(1)", "https://my_host./~x/(1)"),
     ],
 )
 def test_urls_that_are_taken(url: str, accepted: str) -> None:
     assert load({**REQUIRED, "SESAMY_API_URL": url}).sesamy.api_url == accepted
 
 
-@pytest.mark.parametrize("name", ["SESAMY_API_URL", "SESAMY_TOKEN_URL", "MAILMOJO_API_URL"])
+URLS = pytest.mark.parametrize("name", ["SESAMY_API_URL", "SESAMY_TOKEN_URL", "MAILMOJO_API_URL"])
+
+
+@URLS
 @pytest.mark.parametrize(
     ("url", "way_out"),
     [
@@ -208,6 +215,99 @@ def test_urls_that_are_refused(name: str, url: str, way_out: str) -> None:
     text = complaint({name: url})
     assert text.startswith(f"{name} {way_out}")
     assert "hunter2" not in text
+
+
+NO_HOSTS = [
+    ("api..example.no", "a part of its name is empty"),
+    (".example.no", "a part of its name is empty"),
+    ("api.example.no..", "a part of its name is empty"),
+    (f"{'a' * 64}.example.no", "63 between two dots"),
+    (".".join(["a" * 60] * 5), "253 characters at most"),
+    ("api.ex*mple.no", "letters, digits and -"),
+    ("-api.example.no", "letters, digits and -"),
+    ("api-.example.no", "letters, digits and -"),
+    ("1.2.3", "not a valid IP address"),
+    ("256.1.1.1", "not a valid IP address"),
+    ("127.0.0x1", "not a valid IP address"),
+    ("xn--99999999.example.no", "not valid Punycode"),
+    ("xn--a-\u00e5.no", ""),
+    ("bl\u00e5b\u00e6r.no", ""),
+    ("api.example\u3002no", ""),
+]
+
+
+@URLS
+@pytest.mark.parametrize(("host", "reason"), NO_HOSTS)
+def test_a18_a_url_whose_host_cannot_be_looked_up_is_refused(name: str, host: str, reason: str) -> None:
+    text = complaint({name: f"https://{host}/path"})
+    assert text.startswith(f"{name} must ")
+    assert reason in text
+
+
+@URLS
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x:0/",
+        "https://x:/",
+        "https://x:port/",
+        "https://x:-1/",
+        "https://x:65536/",
+        "https://:443/",
+        "https:///path",
+        "https:/x",
+        "https:x",
+        "//x/",
+        "https://user@x/",
+        "https://user:@x/",
+        "https://x/?",
+        "https://x/#",
+        "https://x/#a",
+        "https://x/a b",
+        "https://x/a\\b",
+        "https://x\\@y/",
+        "https://x/%zz",
+        "https://x/<a>",
+        "https://x/\u00e5",
+        "https://x/\x1b[2J",
+        "https://x/a\nb",
+        "https://x\t.no/",
+        "https://[::1/",
+        "https://[1.2.3.4]/",
+        "https://[v1.x]/",
+        "https://[fe80::1%25eth0]/",
+        "javascript:alert(1)",
+        "https://" + "a" * 3000,
+    ],
+)
+def test_a18_a_url_that_could_not_be_requested_is_refused(name: str, url: str) -> None:
+    text = complaint({name: url})
+    assert text.startswith(f"{name} must ")
+    assert text.isprintable()
+
+
+def test_a18_the_setting_is_named_as_it_was_written(tmp_path: Path) -> None:
+    path = toml_file(tmp_path, '[sesamy]\napi_url = "https://api..example.no"\n')
+    assert complaint({}, path) == (
+        f"sesamy.api_url in {path} must have a host that can be looked up: a part of its name is empty, "
+        "not 'https://api..example.no'"
+    )
+
+
+@pytest.mark.parametrize("name", ["KAFKA_BOOTSTRAP_SERVERS", "ADMIN_HOST", "INGEST_HOST"])
+@pytest.mark.parametrize(("host", "reason"), NO_HOSTS)
+def test_a18_so_is_any_other_host_that_cannot_be_looked_up(name: str, host: str, reason: str) -> None:
+    text = complaint({name: f"{host}:9092" if name.startswith("KAFKA") else host})
+    assert text.startswith(f"{name} must be ") or "must have a host" in text
+    assert reason in text or name.startswith("KAFKA")
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "localhost", "my_host", "a-b.example.no", "a.no.", "xn--blbr-ioan.no"]
+)
+def test_hosts_that_are_taken(host: str) -> None:
+    settings = load({**REQUIRED, "ADMIN_HOST": host, "KAFKA_BOOTSTRAP_SERVERS": f"[{host}]:1" if ":" in host else host})
+    assert settings.admin.host == host
 
 
 @pytest.mark.parametrize(
