@@ -1,12 +1,12 @@
 """How far a backfill came, in a file that is whole at any moment."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from consumer import files
 from consumer.failure import Failure
 from consumer.settings import Settings
 
@@ -30,10 +30,11 @@ def load(path: Path, settings: Settings) -> Checkpoint:
     """Return the file's checkpoint, or the first one where there is no file.
 
     Raises:
-        Failure: it cannot be read, or belongs to something else.
+        Failure: it cannot be read, is a symbolic link, or belongs to something else.
     """
     fresh = first(settings)
     try:
+        files.check_replaceable(path)
         found = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
     except FileNotFoundError:
         return fresh
@@ -55,12 +56,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         Failure: it cannot be written.
     """
-    new = path.with_name(f"{path.name}.new")
     try:
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(checkpoint) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        files.replace(path, msgspec.json.encode(checkpoint) + b"\n")
     except OSError as error:
         raise Failure(f"--checkpoint {path}: {error.strerror}") from error

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
+from consumer.cli.loading import load_settings
 from consumer.cli.progress import duration, shown, time_left
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
-from consumer.settings import Settings, load
+from consumer.settings import Settings
 
 if TYPE_CHECKING:
     from consumer.backfill.run import Backfill, Steps
@@ -56,7 +56,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
-    settings = load(os.environ, args.config, needs={"sesamy"} if args.dry_run else {"kafka", "sesamy"})
+    settings = load_settings(args, needs={"sesamy"} if args.dry_run else {"kafka", "sesamy"})
 
     from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
 

@@ -23,7 +23,7 @@ class Check(Struct, frozen=True):
     """One thing that was looked at."""
 
     name: str
-    status: Literal["ok", "failed", "skipped"]
+    status: Literal["ok", "warning", "failed", "skipped"]
     detail: str
 
 
@@ -34,7 +34,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="is everything there: settings, Kafka, Sesamy, Mailmojo, account fields",
         description="Looks at everything `run` needs, one line each, and creates nothing.",
         epilog="example:\n  sesamy-mailmojo check --config /etc/sesamy-mailmojo.toml && echo ready\n\n"
-        "exits with 1 when something is not as it must be",
+        "exits with 1 when something is not as it must be, and with 0 when there are only warnings: a variable that\n"
+        "looks like a misspelt setting, a secret that others can read",
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON per check")
     parser.set_defaults(handler=_handle)
@@ -47,14 +48,15 @@ def _handle(args: argparse.Namespace) -> int:
 
     # What the libraries log of a failing connection is what the lines below say in one sentence.
     logs.configure(structs.replace(settings.log, level="error"))
-    checks = [Check("settings", "ok", "complete"), *run_loop(_look(settings))]
+    doubts = [Check("settings", "warning", doubt) for doubt in settings.doubts]
+    checks = [Check("settings", "ok", "complete"), *doubts, *run_loop(_look(settings))]
     width = max(len(check.name) for check in checks)
     for check in checks:
         if args.json:
             output.print_json(to_builtins(check))
         else:
             output.line(f"{check.status:7}  {check.name:{width}}  {check.detail}")
-    return 1 if any(check.status != "ok" for check in checks) else 0
+    return 1 if any(check.status not in {"ok", "warning"} for check in checks) else 0
 
 
 async def _look(settings: Settings) -> list[Check]:

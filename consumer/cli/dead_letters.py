@@ -1,7 +1,6 @@
 """`dead-letters`: look into the dead-letter topic, and put records back."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -9,11 +8,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumer import files
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
+from consumer.cli.loading import load_settings
 from consumer.cli.progress import shown
 from consumer.event_loop import run_loop
-from consumer.settings import Settings, SettingsError, load
+from consumer.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from consumer.dead_letters.retry import Plan, PutBack, Times
@@ -101,7 +102,7 @@ def _place(text: str) -> tuple[int, int]:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    settings = load(os.environ, args.config, needs={"kafka"})
+    settings = load_settings(args, needs={"kafka"})
 
     from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
 
@@ -224,7 +225,7 @@ def _export(args: argparse.Namespace) -> int:
     from consumer.replay.record import to_line  # noqa: PLC0415
 
     try:
-        with args.to.open("xb") if args.to else nullcontext() as file:
+        with files.create(args.to) if args.to else nullcontext() as file:
             put = file.write if file else output.write_bytes
 
             def write(letter: "StoredLetter", _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape

@@ -1,10 +1,10 @@
 """`ingest`: an HTTP endpoint that takes Sesamy's webhooks and writes them to the topic."""
 
 import argparse
-import os
 
+from consumer.cli.loading import load_service_settings
 from consumer.event_loop import run_loop
-from consumer.settings import Settings, load
+from consumer.settings import Settings
 from consumer.stopping import stopping
 
 _EPILOG = """\
@@ -34,12 +34,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
-    settings = load(os.environ, args.config, needs={"kafka", "ingest"})
-
-    from consumer.ops import logs  # noqa: PLC0415 - not needed to refuse wrong settings
-
-    logs.configure(settings.log)
-    return run_loop(_until_stopped(settings))
+    return run_loop(_until_stopped(load_service_settings(args, needs={"kafka", "ingest"})))
 
 
 async def _until_stopped(settings: Settings) -> int:

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from consumer import files
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
+from consumer.cli.loading import load_settings
 from consumer.cli.progress import shown
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
-from consumer.settings import Settings, SettingsError, load
+from consumer.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from consumer.loadtest.plan import LoadPlan
@@ -114,7 +116,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
-    settings = load(os.environ, args.config, needs={"kafka"})
+    settings = load_settings(args, needs={"kafka"})
     plan = _plan(args, settings)
     files = _files(args)
 
@@ -204,7 +206,7 @@ def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | N
     for option, folder in (("--report", args.report), ("--keep", args.keep)):
         if folder is not None:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if option == "--keep" and any(folder.iterdir()):
                     raise SettingsError(f"--keep {folder}: it is not empty, and logs of two load tests must not mix")
             except OSError as error:
@@ -216,7 +218,7 @@ def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | N
     for path in (*files, *([args.keep / "requests.ndjson"] if args.keep else [])):
         if not _is_writable(path):
             raise SettingsError(
-                f"{path}: cannot be written; it must be a file, in a folder that exists and may be used"
+                f"{path}: cannot be written; it must be a file, no symbolic link, in a folder that may be used"
             )
     return files
 
@@ -224,9 +226,10 @@ def _files(args: argparse.Namespace) -> "dict[Path, Callable[[Report, Report | N
 def _is_writable(path: Path) -> bool:
     """Return whether the file can be written, by making and removing it where it is not there."""
     try:
+        files.check_replaceable(path)
         if path.exists():
             return not path.is_dir() and os.access(path, os.W_OK)
-        path.touch()
+        files.create(path).close()
         path.unlink()
     except OSError:
         return False
@@ -235,7 +238,7 @@ def _is_writable(path: Path) -> bool:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_bytes(content)
+        files.replace(path, content)
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror}") from error
 

@@ -1,7 +1,6 @@
 """`reconcile`: clear contacts whose Sesamy user is gone or has another address."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.cli import DONE, FAILED, INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
+from consumer.cli.loading import load_settings
 from consumer.cli.progress import shown, wipe
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
-from consumer.settings import Settings, SettingsError, load
+from consumer.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from consumer.clients.build import Clients
@@ -68,7 +68,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
-    settings = load(os.environ, args.config, needs={"sesamy", "mailmojo"})
+    settings = load_settings(args, needs={"sesamy", "mailmojo"})
     args.dry_run = args.dry_run or settings.sync.dry_run
     if not (args.dry_run or args.yes or args.expect is not None or sys.stdin.isatty()):
         raise SettingsError(

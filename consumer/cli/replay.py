@@ -1,7 +1,6 @@
 """`replay`: recorded events, once more."""
 
 import argparse
-import os
 import secrets
 import time
 from pathlib import Path
@@ -11,10 +10,11 @@ from msgspec import Struct, to_builtins
 
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
+from consumer.cli.loading import load_settings
 from consumer.cli.progress import duration, shown, time_left
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
-from consumer.settings import Settings, SettingsError, load
+from consumer.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from consumer.replay.files import FileSink, FileSource
@@ -108,7 +108,7 @@ def _endpoint(text: str) -> Endpoint:
 
 def _handle(args: argparse.Namespace) -> int:
     _refuse_own_source(args)
-    settings = load(os.environ, args.config, needs={"kafka"})
+    settings = load_settings(args, needs={"kafka"})
     secret = _secret(args)
 
     from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings

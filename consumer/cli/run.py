@@ -2,9 +2,8 @@
 
 import argparse
 import gc
-import os
 
-from consumer.settings import load
+from consumer.cli.loading import load_service_settings
 from consumer.settings.tree import table
 
 
@@ -20,13 +19,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
-    settings = load(os.environ, args.config)
+    settings = load_service_settings(args)
 
     from consumer import service  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
     from consumer.event_loop import run_loop  # noqa: PLC0415
-    from consumer.ops import logs  # noqa: PLC0415
 
-    logs.configure(settings.log)
     # Measured under full load: the collector took a tenth of the CPU, and nearly nothing it looks at is garbage.
     gc.freeze()
     gc.set_threshold(10_000)

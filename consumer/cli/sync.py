@@ -1,16 +1,16 @@
 """`sync`: bring some users up to date now."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct, to_builtins
 
 from consumer.cli import output
+from consumer.cli.loading import load_settings
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
-from consumer.settings import Settings, load
+from consumer.settings import Settings
 from schemas.events import LONGEST_USER_ID
 
 _REASONS: Final = {
@@ -109,7 +109,7 @@ def _seconds(text: str) -> float:
 
 def _handle(args: argparse.Namespace) -> int:
     in_process = args.direct or args.dry_run
-    settings = load(os.environ, args.config, needs={"kafka", "sesamy", "mailmojo"} if in_process else {"kafka"})
+    settings = load_settings(args, needs={"kafka", "sesamy", "mailmojo"} if in_process else {"kafka"})
 
     from consumer.ops import logs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
 

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from consumer import kafka
+from consumer import files, kafka
 from consumer.demo.cast import Role, cast
 from consumer.demo.events import VENDOR, Feeder, script
 from consumer.failure import Failure
@@ -127,7 +128,7 @@ async def run(stage: Stage) -> AsyncIterator[Running]:
     """
     loop = asyncio.get_running_loop()
     stage.began = loop.time()
-    with stage.log_file.open("w", encoding="utf-8") as log:
+    with TextIOWrapper(files.create(stage.log_file, overwrite=True), encoding="utf-8") as log:
         logs.configure(LogSettings(level="info", format="json"), log)
         async with MockBroker([TOPIC, f"{TOPIC}.dead-letters"]) as broker, stage.sandbox:
             settings = _settings(stage, broker.bootstrap_servers)

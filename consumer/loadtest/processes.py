@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from consumer import files
+
 
 class Child:
     """A running process with its output in files.
@@ -27,7 +29,7 @@ class Child:
         Raises:
             OSError: it cannot be started, or a file not be opened.
         """
-        with output.open("ab") as stdout, (errors or output).open("ab") as stderr:
+        with files.append(output) as stdout, files.append(errors or output) as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
                 command,
                 stdin=subprocess.DEVNULL,

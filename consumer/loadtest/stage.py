@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from consumer import files
 from consumer.failure import Failure
 from consumer.loadtest import environment, events, fakes
 from consumer.loadtest.events import Expectation, Invented
@@ -108,7 +109,7 @@ class LoadTest:
             ordinary = ["--ordinary"] if plan.ordinary else []
             return ["--users", str(plan.users), "--seed", str(plan.seed), *ordinary]
         path = self._folder / "user-ids"
-        path.write_text("\n".join(ids), encoding="utf-8")
+        files.replace(path, "\n".join(ids).encode())
         return ["--user-ids", str(path), "--seed", str(plan.seed)]
 
     async def _under_load(

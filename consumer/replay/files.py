@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from consumer import files
 from consumer.failure import Failure
 from consumer.replay.record import Record, UnreadableLine, from_line, to_line
 
@@ -93,7 +94,7 @@ class FileSink:
 
     async def __aenter__(self) -> Self:
         try:
-            self._file = await asyncio.to_thread(self._path.open, "wb" if self._overwrite else "xb", 0)
+            self._file = await asyncio.to_thread(files.create, self._path, overwrite=self._overwrite, buffering=0)
         except FileExistsError:
             raise Failure(f"{self._path} exists; choose another file, or give --overwrite") from None
         except OSError as error:

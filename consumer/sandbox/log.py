@@ -9,6 +9,7 @@ from typing import IO, Self
 import msgspec
 from msgspec import Struct
 
+from consumer import files
 from consumer.sandbox.faults import ApiName
 
 CUT = 0
@@ -77,7 +78,7 @@ class RequestLog:
         self.count = 0
         self._encoder = msgspec.json.Encoder()
         self._flushed = time.monotonic()
-        self._file: IO[bytes] | None = path.open("ab", buffering=1 << 18) if path else None
+        self._file: IO[bytes] | None = files.append(path, buffering=1 << 18) if path else None
 
     def add(self, record: Record) -> None:
         """Keep a record; its number must be `count` + 1."""

@@ -1,6 +1,6 @@
 """Every setting of the program: `load` reads them, `Settings` holds them, `tree` is the table behind both."""
 
-from consumer.settings.loading import SettingsError, load
+from consumer.settings.loading import EVERY_PART, SettingsError, load
 from consumer.settings.tree import (
     AdminSettings,
     IngestSettings,
@@ -13,6 +13,7 @@ from consumer.settings.tree import (
 )
 
 __all__ = [
+    "EVERY_PART",
     "AdminSettings",
     "IngestSettings",
     "KafkaSettings",

@@ -1,8 +1,9 @@
 """Reads the settings: a TOML file, overridden by the environment, checked as a whole."""
 
 import difflib
+import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from msgspec import Struct
 
 from consumer.failure import Failure
 from consumer.kafka_tls import client_context
+from consumer.masking import remember_secret
 from consumer.secret import Secret
+from consumer.settings import doubts
 from consumer.settings.tree import (
     SECTIONS,
     AdminSettings,
@@ -41,6 +44,8 @@ class _Given(Struct, frozen=True):
     text: str
     in_file: bool = False
     """The text is the path of a file that holds the secret."""
+    in_document: bool = False
+    """It stands in the TOML file."""
 
 
 def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Collection[str] = EVERY_PART) -> Settings:
@@ -65,7 +70,8 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
         if found is not None:
             given[row.toml] = found
             values[row.section][row.key] = _parse(row, found)
-    _refuse_missing(rows, given, needs)
+    misspelt = dict(doubts.misspelt(environ, _known(rows)))
+    _refuse_missing(rows, given, needs, misspelt)
     settings = Settings(
         kafka=KafkaSettings(**values["kafka"]),
         sesamy=SesamySettings(**values["sesamy"]),
@@ -74,6 +80,10 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
         admin=AdminSettings(**values["admin"]),
         ingest=IngestSettings(**values["ingest"]),
         log=LogSettings(**values["log"]),
+        doubts=(
+            *(f"{name} is no setting; did you mean {meant}?" for name, meant in misspelt.items()),
+            *_exposed(rows, given, source),
+        ),
     )
     _check_topics(settings.kafka, given)
     _check_security(settings.kafka, given)
@@ -116,6 +126,8 @@ def _refuse_unknown_keys(document: Mapping[str, Any], rows: list[Row], source: s
 def _from_environment(row: Row, environ: Mapping[str, str]) -> _Given | None:
     name, file_name = row.setting.env, f"{row.setting.env}_FILE"
     plain = _Given(name, environ[name]) if environ.get(name, "").strip() else None
+    if plain and doubts.is_of_a_service(name, plain.text):
+        plain = None
     filed = _Given(file_name, environ[file_name], in_file=True) if row.secret and environ.get(file_name) else None
     return _one(plain, filed)
 
@@ -128,7 +140,7 @@ def _from_document(row: Row, document: Mapping[str, Any], source: str) -> _Given
         if value is None or value == "":
             return None
         name = f"{row.section}.{key} in {source}"
-        return _Given(name, _as_text(row, name, value), in_file)
+        return _Given(name, _as_text(row, name, value), in_file, in_document=True)
 
     return _one(given(row.key), given(f"{row.key}_file", in_file=True) if row.secret else None)
 
@@ -159,22 +171,41 @@ def _parse(row: Row, given: _Given) -> object:
     try:
         return row.setting.parse(given.text.strip())
     except ValueError as error:
-        # A value with an @ may hold a password or an address: those are not repeated.
-        shown = "" if "@" in given.text else f", not {given.text[:80]!r}"
+        shown = f", not {given.text[:80]!r}" if _may_be_shown(given.text) else ""
         raise SettingsError(f"{given.name} {error}{shown}") from error
+
+
+def _may_be_shown(value: str) -> bool:
+    """Tell whether a value that a setting does not take is surely no secret that was meant for another setting."""
+    return not re.search(r"[@?#%]|-----|\n", value) and not re.search(
+        r"(?=[^\s/.:,-]*\d)(?=[^\s/.:,-]*[A-Za-z])[^\s/.:,-]{16,}", value
+    )
+
+
+def _is_surely_a_path(text: str) -> bool:
+    folder = Path(text).parent
+    try:
+        return folder.is_absolute() and folder != folder.parent and folder.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _secret(given: _Given) -> Secret:
     if given.in_file:
         try:
             secret = Secret(path=Path(given.text))
-        except OSError as error:
-            reason = error.strerror or "it cannot be read"
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                raise SettingsError(f"{given.name}: {given.text} is not text; put the secret alone into it") from error
+            place = given.text
+            if not _is_surely_a_path(place):
+                # It may be the secret itself, put where its file is to be named: neither this text nor the cause's.
+                remember_secret(given.text)
+                place = "the file that it names"
+            reason = getattr(error, "strerror", None) or "no path"
             raise SettingsError(
-                f"{given.name}: cannot read {given.text}: {reason}; give the path of a file with the secret"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise SettingsError(f"{given.name}: {given.text} is not text; put the secret alone into it") from error
+                f"{given.name}: cannot read {place}: {reason}; give the path of a file with the secret"
+            ) from None
         if not secret.value:
             raise SettingsError(f"{given.name}: {given.text} is empty; put the secret into it")
     else:
@@ -184,15 +215,40 @@ def _secret(given: _Given) -> Secret:
     return secret
 
 
-def _refuse_missing(rows: list[Row], given: Mapping[str, _Given], needs: Collection[str]) -> None:
+def _known(rows: list[Row]) -> frozenset[str]:
+    return frozenset(
+        {CONFIG_VARIABLE}
+        | {row.setting.env for row in rows}
+        | {f"{row.setting.env}_FILE" for row in rows if row.secret}
+    )
+
+
+def _exposed(rows: list[Row], given: Mapping[str, _Given], source: str) -> Iterator[str]:
+    """Yield a line for each file with a secret that other users can read or change."""
+    keys = {row.toml for row in rows if row.secret}
+    for key, found in given.items():
+        if (key in keys and found.in_file) or key == "kafka.ssl_keyfile":
+            path = Path(found.text.strip())
+        elif key in keys and found.in_document:
+            path = Path(source)
+        else:
+            continue
+        if how := doubts.exposed(path):
+            yield f"{found.name}: its file {how}; let only this program's user read it"
+
+
+def _refuse_missing(
+    rows: list[Row], given: Mapping[str, _Given], needs: Collection[str], misspelt: Mapping[str, str]
+) -> None:
     missing = [
         row.setting.env + (f" (or {row.setting.env}_FILE)" if row.secret else "")
         for row in rows
         if row.setting.required and row.section in needs and row.toml not in given
     ]
     if missing:
+        similar = "".join(f"; {name} is no setting, did you mean {meant}?" for name, meant in misspelt.items())
         raise SettingsError(
-            f"not set: {', '.join(missing)}; set them in the environment or in a TOML file given with --config"
+            f"not set: {', '.join(missing)}; set them in the environment or in a TOML file given with --config{similar}"
         )
 
 

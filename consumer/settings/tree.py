@@ -254,6 +254,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin: AdminSettings = field(default_factory=AdminSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    doubts: tuple[str, ...] = ()
+    """What is likely a mistake though it is allowed, one line each; no setting itself."""
 
     @property
     def group_id(self) -> str:

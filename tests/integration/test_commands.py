@@ -190,3 +190,15 @@ async def test_requests_of_ours_yield_to_events_of_users(stage: Stage) -> None:
     order = [write.user_id for write in stage.log.writes()]
     assert max(order.index(user_id) for user_id in eager) < len(order) - 20
     await stop(service)
+
+
+async def test_p9_variables_of_kubernetes_are_ignored_and_a_misspelt_one_is_named(stage: Stage) -> None:
+    of_others = {"INGEST_PORT": "tcp://10.96.0.12:8090", "KAFKA_PORT_9092_TCP": "tcp://10.96.0.13:9092"}
+    service = await stage.service(SYNC_CONCURENCY="7", **of_others)
+    (warning,) = service.events("settings.doubtful")
+    assert "did you mean SYNC_CONCURRENCY?" in warning["reason"]
+    checked = await stage.finish("check", settings={"SYNC_CONCURENCY": "7", **of_others})
+    assert checked.returncode == 0, checked.output()
+    assert "warning  settings" in checked.output()
+    assert checked.output().count("SYNC_CONCURENCY") == 1
+    await stop(service)

@@ -291,3 +291,16 @@ async def test_refused_credentials_are_not_asked_again_and_again() -> None:
     with pytest.raises(Unauthorized):
         await all_of(api)
     assert len(api.calls) == 1
+
+
+@pytest.mark.parametrize("link", ["b", "b.new"])
+def test_p8_a_checkpoint_that_is_a_symbolic_link_is_refused_before_anything_is_done(link: str, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    (tmp_path / link).symlink_to(target)
+    settings = load({}, needs=())
+    with pytest.raises(Failure, match=f"--checkpoint {tmp_path}/b: {link} is a symbolic link"):
+        checkpoint.load(tmp_path / "b", settings)
+    with pytest.raises(Failure, match="symbolic link"):
+        checkpoint.save(tmp_path / "b", checkpoint.first(settings))
+    assert target.read_text() == "precious"
