@@ -165,6 +165,14 @@ class KafkaBroker(KafkaClient):
         self.bootstrap = self.address("PLAINTEXT")
         self._configure()
 
+    def damage(self, topic: str, partition: int, content: bytes) -> None:
+        """Change a byte of this content where it lies on the broker's disk, as a failing disk might."""
+        (segment,) = (self._folder / "data" / f"{topic}-{partition}").glob("*.log")
+        with segment.open("r+b") as file:
+            at = file.read().index(content)
+            file.seek(at)
+            file.write(bytes([content[0] ^ 1]))
+
     def freeze(self) -> None:
         """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
         self._running().freeze()

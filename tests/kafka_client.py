@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
@@ -36,6 +37,13 @@ class KafkaClient:
             response: Any = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
             _raise_first_error(response.topic_errors)
         await self._until_partitions(name, partitions)
+
+    async def alter_topic(self, name: str, config: Mapping[str, str]) -> None:
+        """Give a topic these settings, and the broker's defaults for all others."""
+        async with self._admin() as admin:
+            (response,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, dict(config))])
+            answer: Any = response
+            _raise_first_error((name, code, message) for code, message, *_ in answer.resources)
 
     async def delete_topic(self, name: str) -> None:
         async with self._admin() as admin:

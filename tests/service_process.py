@@ -99,6 +99,20 @@ class ServiceProcess(Child):
 
         await wait_until(is_ready, within, what="/readyz answers 200")
 
+    async def unready(self, what: str, within: float = 30) -> str:
+        """Wait until `/readyz` names this as what the service waits for, and return the reason."""
+        reason = ""
+
+        async def is_named() -> bool:
+            nonlocal reason
+            self._assert_running()
+            status, body = await self.get("/readyz")
+            reason = str(msgspec.json.decode(body)["reasons"].get(what, ""))
+            return status == 503 and bool(reason)
+
+        await wait_until(is_named, within, what=f"/readyz names {what}")
+        return reason
+
     async def exit_code(self, within: float = 30) -> int:
         """Wait for the end and return the exit code, negative for a signal."""
         await wait_until(lambda: self.returncode is not None, within, what="the service ends")

@@ -68,6 +68,7 @@ async def _look(settings: Settings) -> list[Check]:
 
 async def _look_at_kafka(settings: Settings) -> list[Check]:
     from consumer import kafka  # noqa: PLC0415 - heavy
+    from consumer.dead_letters import topic_check  # noqa: PLC0415
 
     topics = (
         ("topic", settings.kafka.topic, "KAFKA_TOPIC"),
@@ -76,10 +77,14 @@ async def _look_at_kafka(settings: Settings) -> list[Check]:
     try:
         async with kafka.admin(settings.kafka) as client:
             counts = await kafka.count_partitions(client, {topic for _, topic, _ in topics})
+            letters = settings.kafka.dead_letter_topic
+            faults = {letters: await topic_check.faults(client, letters)} if letters in counts else {}
             return [
                 Check("Kafka", "ok", f"answers at {settings.kafka.bootstrap_servers}"),
                 *(
-                    Check(name, "ok", f"{topic}, {_counted(counts[topic], 'partition')}")
+                    Check(name, "failed", f"{topic} ({setting}): {'; '.join(faults[topic])}")
+                    if faults.get(topic)
+                    else Check(name, "ok", f"{topic}, {_counted(counts[topic], 'partition')}")
                     if topic in counts
                     else Check(name, "failed", kafka.missing_topics(settings.kafka, {topic: setting}))
                     for name, topic, setting in topics

@@ -55,7 +55,7 @@ class Batch:
         self.decompressed = 0
         """Bytes of decompressed records until now."""
         self.is_control = self.is_transactional = False
-        self.producer_id: int | None = None
+        self.producer_id = -1
         self.header: tuple[int, ...] = ()
         self.base_offset = self.last_offset = int.from_bytes(data[:8], signed=True)
         if self.magic >= 2 and len(data) >= _HEADER.size:
@@ -207,18 +207,18 @@ class _Reader:
             yield from self._single(segment.take(segment.next_length()))
 
     def _single(self, data: bytes) -> Iterator["Record | Undecodable"]:
-        error: Exception | None = None
+        error = "its offset is not within its batch"
         record: Record | None = None
         try:
             (record,) = self._decoder(data, 1)
         except Exception as failure:  # noqa: BLE001 - as above
-            error = failure
-        if error is None and record is not None and self._is_due(record.offset):
+            error = _reason(failure)
+        if record is not None and self._is_due(record.offset):
             self._advance(record.offset + 1)
             if record.offset >= self._start:
                 yield record
             return
-        found = self._undecodable("its offset is not within its batch" if error is None else _reason(error))
+        found = self._undecodable(error)
         if found.offset >= self._start:
             yield found
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer import fetcher
@@ -87,33 +87,47 @@ class _Records:
         _check_crcs: bool,  # noqa: FBT001 - as the fetcher calls it
         isolation_level: int,
     ) -> None:
-        self.next_fetch_offset = fetch_offset
-        self.decompressed = 0
-        """Bytes of records that were decompressed until now."""
-        self._place = place
-        self._answer = answer
-        self._committed_only = isolation_level == READ_COMMITTED
-        self._aborted = deque(sorted(aborted or (), key=itemgetter(1)))
-        self._aborting: set[int] = set()
-        """Producers whose transaction is one that was aborted."""
-        self._iterator = self._unpack()
+        # Apart from the iterator, which else would be part of a cycle: what is paused is thrown away half read, and
+        # megabytes would wait for the garbage collector.
+        self._reading = _Reading(place, fetch_offset, aborted if isolation_level == READ_COMMITTED else None)
+        self._iterator = self._reading.records(answer.data)
 
-    def __iter__(self) -> Self:
-        return self
+    @property
+    def next_fetch_offset(self) -> int:
+        """Where reading goes on after what was yielded until now."""
+        return self._reading.next_fetch_offset
+
+    @property
+    def decompressed(self) -> int:
+        """Bytes of records that were decompressed until now."""
+        return self._reading.decompressed
+
+    def __iter__(self) -> Iterator[Fetched | None]:
+        return self._iterator
 
     def __next__(self) -> Fetched | None:
         return next(self._iterator)
 
-    def _unpack(self) -> Iterator[Fetched | None]:
-        for batch in split(self._answer.data):
+
+class _Reading:
+    """How far the records of an answer are read, and which of them a transaction took back."""
+
+    def __init__(self, place: TopicPartition, fetch_offset: int, aborted: Sequence[tuple[int, int]] | None) -> None:
+        self.next_fetch_offset = fetch_offset
+        self.decompressed = 0
+        self._place = place
+        self._aborted = deque(sorted(aborted or (), key=itemgetter(1)))
+        self._aborting: set[int] = set()
+        """Producers whose transaction is one that was aborted."""
+
+    def records(self, data: bytes) -> Iterator[Fetched | None]:
+        for batch in split(data):
             if batch.damage or not (self._is_aborted(batch) or batch.is_control):
                 yield from self._of(batch)
             # Of a batch in format 2 this may lie beyond its last record, which compaction removed.
             self.next_fetch_offset = max(self.next_fetch_offset, batch.last_offset + 1)
 
     def _is_aborted(self, batch: Batch) -> bool:
-        if not self._committed_only or batch.producer_id is None:
-            return False
         while self._aborted and self._aborted[0][1] <= batch.base_offset:
             self._aborting.add(self._aborted.popleft()[0])
         if batch.is_control:

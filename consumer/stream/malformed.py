@@ -17,6 +17,9 @@ from consumer.stream.pending import Waiting
 _log = structlog.get_logger("malformed")
 
 _AT_ONCE: Final = 100
+_BYTES_AT_ONCE: Final = 2 << 20
+"""On its way to the broker a record takes several times its size."""
+
 _RETRY_AFTER: Final = 2.0
 """Seconds until a dead-letter topic that refused is tried again."""
 
@@ -91,10 +94,17 @@ class MalformedRecords:
                 self._work.clear()
 
     def _next_batch(self) -> list[_Malformed]:
-        batch = [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]
-        now = asyncio.get_running_loop().time()
-        while len(batch) < _AT_ONCE and self._refused and self._refused[0][0] <= now:
-            batch.append(self._refused.popleft()[1])
+        batch: list[_Malformed] = []
+        size, now = 0, asyncio.get_running_loop().time()
+        while len(batch) < _AT_ONCE and size < _BYTES_AT_ONCE:
+            if self._records:
+                malformed = self._records.popleft()
+            elif self._refused and self._refused[0][0] <= now:
+                malformed = self._refused.popleft()[1]
+            else:
+                break
+            batch.append(malformed)
+            size += malformed.letter.size
         return batch
 
     async def _until_due(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.records.batches import LARGEST_RECORD, Undecodable, split
-from tests.unit.records.batch_bytes import (
+from tests.batch_bytes import (
     BAD_NAME,
     CODECS,
     HEADER,

@@ -14,7 +14,7 @@ from aiokafka.record.control_record import ABORT_MARKER, COMMIT_MARKER
 from consumer import kafka
 from consumer.records import fetching
 from consumer.records.fetching import Fetched, UndecodableRecord, decodable
-from tests.unit.records.batch_bytes import BAD_NAME, CODECS, batch, events, placed, replaced, sealed
+from tests.batch_bytes import BAD_NAME, CODECS, batch, events, placed, replaced, sealed
 
 Logs: TypeAlias = Mapping[TopicPartition, Sequence[bytes | bytearray]]
 

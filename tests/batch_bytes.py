@@ -1,6 +1,7 @@
 """Record batches as bytes, built with aiokafka's own builder and damaged on purpose."""
 
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -24,9 +25,10 @@ def batch(
     transactional: bool = False,
 ) -> bytearray:
     """Return a batch in format 2 with these records, at this offset."""
+    now = int(time.time() * 1000)  # brokers delete what is older than their retention
     builder = DefaultRecordBatchBuilder(2, codec, int(transactional), producer, 0, 0, 1 << 30)
     for number, (key, value, headers) in enumerate(records):
-        builder.append(number, 1_700_000_000_000 + number, key, value, list(headers))
+        builder.append(number, now + number, key, value, list(headers))
     return placed(bytearray(builder.build()), base)
 
 
