@@ -212,7 +212,14 @@ async def open_service(
             cap=settings.sync.retry_cap,
             rng=rng,
         )
-        lookup = RecordLookup(topic, lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more))
+        lookup = RecordLookup(
+            topic,
+            lambda: kafka_clients.start(
+                lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more),
+                settings.kafka,
+                limits.call_timeout,
+            ),
+        )
         stack.push_async_callback(lookup.close)
         worker = Worker(
             syncer,

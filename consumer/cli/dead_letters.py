@@ -155,7 +155,7 @@ def _list(args: argparse.Namespace) -> int:
             for mark, applies in (("value not kept", letter.truncated), ("put back", was_retried))
             if applies
         )
-        about = f"{found['userId']}  {letter.attempts} attempts{retries}  {found['error']}{marks}"
+        about = f"{found['user_id']}  {letter.attempts} attempts{retries}  {found['error']}{marks}"
         output.line(f"{found['place']:8}  {letter.at}  {letter.reason:9}  {about}")
 
     given, before = run_loop(_each(settings, args, show))
@@ -178,7 +178,7 @@ def _about(letter: "StoredLetter", *, was_retried: bool, unmasked: bool) -> dict
         "error": letter.error if unmasked else mask_addresses(letter.error),
         "attempts": letter.attempts,
         "retries": letter.retries,
-        "userId": user_id,
+        "user_id": user_id,
         "topic": letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
@@ -266,7 +266,7 @@ def _retry(args: argparse.Namespace) -> int:
             return 1
         complete = run_loop(_put_back(work))
     if args.json:
-        found = {"chosen": count, "reasons": plan.reasons, "leftOut": plan.left_out, "putBack": work.count}
+        found = {"chosen": count, "reasons": plan.reasons, "left_out": plan.left_out, "put_back": work.count}
         output.print_json(found | {"complete": complete})
     elif not args.dry_run:
         end = "" if complete else "stopped: "

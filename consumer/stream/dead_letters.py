@@ -1,7 +1,6 @@
 """The dead-letter topic: records that cannot be synced, kept whole with the reason (`contract.md`, the topic)."""
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from msgspec import Struct
 from consumer.clock import Clock
 from consumer.masking import mask_addresses
 from consumer.ops.metrics import Metrics
+from consumer.printable import printable
 from consumer.stream.dead_letter_problems import DeadLetterProblems, Problem
 
 _log = structlog.get_logger("dead_letters")
@@ -29,7 +29,6 @@ _STORE_TIMEOUT: Final = 5.0
 
 _PREFIX: Final = "dead-letter-"
 _LONGEST_ERROR: Final = 500
-_CONTROLS: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]+")
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -104,7 +103,7 @@ class DeadLetterTopic:
         at = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
         marks = {
             "reason": reason,
-            "error": one_line(mask_addresses(error))[:_LONGEST_ERROR],
+            "error": printable(mask_addresses(error))[:_LONGEST_ERROR],
             "topic": letter.topic,
             "partition": str(letter.partition),
             "offset": str(letter.offset),
@@ -176,8 +175,3 @@ class _Form(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-
-
-def one_line(text: str) -> str:
-    """Return the text without control characters and without what UTF-8 cannot express."""
-    return _CONTROLS.sub(" ", text).encode(errors="replace").decode()

@@ -1,7 +1,7 @@
 """Reads records again: what waits for a user is an offset, and a dead letter needs the whole record."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -31,10 +31,10 @@ class RecordLookup:
     A record that cannot be read, as of a partition without a leader, costs the others of its round no more than time.
     """
 
-    def __init__(self, topic: str, make_consumer: Callable[[], AIOKafkaConsumer]) -> None:
-        """Read from this topic; `make_consumer` gives a new consumer without a group, not started."""
+    def __init__(self, topic: str, connect: Callable[[], Awaitable[AIOKafkaConsumer]]) -> None:
+        """Read from this topic; `connect` gives a new consumer without a group, started."""
         self._topic = topic
-        self._make_consumer = make_consumer
+        self._connect = connect
         self._consumer: AIOKafkaConsumer | None = None
         self._turn = asyncio.Lock()
         self._wanted: dict[Place, asyncio.Future[Letter]] = {}
@@ -78,8 +78,7 @@ class RecordLookup:
     async def _read(self, wanted: dict[TopicPartition, int]) -> None:
         consumer = self._consumer
         if consumer is None:
-            consumer = self._consumer = self._make_consumer()
-            await consumer.start()
+            consumer = self._consumer = await self._connect()
         if consumer.assignment() != set(wanted):
             consumer.assign(list(wanted))
         for place, offset in wanted.items():

@@ -56,7 +56,7 @@ async def letters(kafka: KafkaBroker, folder: Path, *, count: int) -> Result:
         again = await _put_back(stage)
         evidence = await stage.evidence()
         failures = stage.group.failures()
-    first = {letter["userId"]: letter["reason"] for letter in listed}
+    first = {letter["user_id"]: letter["reason"] for letter in listed}
     twice = sum(number > 1 for number in again.values())
     missed = [*findings(evidence, dict.fromkeys(failing, "exhausted")), *failures]
     stale = [user_id for user_id, version in evidence.final.items() if version != _version(world, user_id)]

@@ -36,11 +36,11 @@ async def test_poison_is_listed_put_back_and_synced_and_then_nothing_is_left_to_
     await stage.all_committed()
 
     found = await listed(stage)
-    assert sorted((letter["reason"], letter["userId"]) for letter in found) == [
+    assert sorted((letter["reason"], letter["user_id"]) for letter in found) == [
         ("malformed", "email|odd"),
         *(("rejected", user_id) for user_id in sick),
     ]
-    assert [letter["userId"] for letter in await listed(stage, "--user", sick[1])] == [sick[1]]
+    assert [letter["user_id"] for letter in await listed(stage, "--user", sick[1])] == [sick[1]]
     assert await listed(stage, "--until", "2020-01-01") == []
     (odd,) = await listed(stage, "--reason", "malformed", "--since", "1h")
     shown = await stage.finish("dead-letters", "show", odd["place"])
@@ -55,14 +55,15 @@ async def test_poison_is_listed_put_back_and_synced_and_then_nothing_is_left_to_
 
     stage.heal()
     retry = await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json")
-    assert lines(retry) == [{"chosen": 3, "reasons": {"rejected": 3}, "leftOut": {}, "putBack": 3, "complete": True}]
+    assert lines(retry) == [{"chosen": 3, "reasons": {"rejected": 3}, "left_out": {}, "put_back": 3, "complete": True}]
     await stage.all_committed()
     assert stage.stale([*sick, *fine]) == {}
-    assert [letter["userId"] for letter in await listed(stage)] == ["email|odd"]
+    assert [letter["user_id"] for letter in await listed(stage)] == ["email|odd"]
     assert len(await listed(stage, "--all")) == 4
 
     assert (
-        lines(await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json"))[0]["putBack"] == 0
+        lines(await stage.finish("dead-letters", "retry", "--reason", "rejected", "--yes", "--json"))[0]["put_back"]
+        == 0
     )
     await stop(service)
 
@@ -95,7 +96,7 @@ async def test_a_letter_without_its_value_is_left_out_and_its_user_can_be_asked_
     letter = Message(b"email|big", None, tuple((f"dead-letter-{name}", text.encode()) for name, text in marks.items()))
     await stage.kafka.produce(f"{stage.topic}.dead-letters", [letter])
     (found,) = await listed(stage)
-    assert (found["truncated"], found["userId"]) == (True, "email|big")
+    assert (found["truncated"], found["user_id"]) == (True, "email|big")
     retry = await stage.finish("dead-letters", "retry", "--yes")
     assert "1 left out: without their value" in retry.output()
     assert await stage.kafka.read_all(stage.topic) == []
@@ -155,7 +156,7 @@ async def test_a_retry_that_is_interrupted_and_run_again_puts_nothing_back_twice
         assert "Traceback" not in retry.output()
     assert 0 < len(await put_back(stage)) < len(letters), "it was too quick, or too slow, to be interrupted"
     rest = lines(await stage.finish("dead-letters", "retry", "--yes", "--json"))[0]
-    assert rest["putBack"] == rest["chosen"] < len(letters)
+    assert rest["put_back"] == rest["chosen"] < len(letters)
     assert sorted(map(str, await put_back(stage))) == sorted(str(one.key) for one in letters)
     assert await listed(stage) == []
 

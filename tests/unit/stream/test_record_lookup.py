@@ -23,12 +23,10 @@ class Log:
         self.started = self.stopped = self.polls = 0
         self._positions: dict[TopicPartition, int] = {}
 
-    def consumer(self) -> AIOKafkaConsumer:
-        return cast("AIOKafkaConsumer", self)
-
-    async def start(self) -> None:
+    async def connect(self) -> AIOKafkaConsumer:
         self.started += 1
         await asyncio.sleep(0.1)
+        return cast("AIOKafkaConsumer", self)
 
     async def stop(self) -> None:
         self.stopped += 1
@@ -76,7 +74,7 @@ def waiting(partition: int, offset: int) -> Waiting:
 @in_virtual_time
 async def test_records_of_all_partitions_are_looked_up_at_once_and_the_reader_stays() -> None:
     topic = log(0, 1, 2)
-    lookup = RecordLookup("t", topic.consumer)
+    lookup = RecordLookup("t", topic.connect)
 
     letters = await asyncio.gather(*(lookup.letter(waiting(number, 5)) for number in (0, 1, 2)))
     took = asyncio.get_running_loop().time()
@@ -95,7 +93,7 @@ async def test_records_of_all_partitions_are_looked_up_at_once_and_the_reader_st
 @in_virtual_time
 async def test_several_records_of_one_partition_are_all_found() -> None:
     topic = log(0)
-    lookup = RecordLookup("t", topic.consumer)
+    lookup = RecordLookup("t", topic.connect)
     letters = await asyncio.gather(*(lookup.letter(waiting(0, offset)) for offset in (7, 2, 5, 2)))
 
     assert [letter.value for letter in letters] == [b"value 7", b"value 2", b"value 5", b"value 2"]
@@ -106,7 +104,7 @@ async def test_several_records_of_one_partition_are_all_found() -> None:
 async def test_k2_a_record_that_the_log_no_longer_holds_leaves_a_letter_that_is_truncated(start: int) -> None:
     topic = log(0)
     topic.starts[0] = start
-    letter = await RecordLookup("t", topic.consumer).letter(waiting(0, 5))
+    letter = await RecordLookup("t", topic.connect).letter(waiting(0, 5))
 
     assert (letter.partition, letter.offset) == (0, 5)
     assert (letter.key, letter.value, letter.truncated) == (None, None, True)
@@ -117,7 +115,7 @@ async def test_k1_a_record_that_cannot_be_decoded_leaves_a_letter_that_is_trunca
     topic = log(0)
     marks = ("t", 0, 5, -1, 0, None, None, None, -1, -1, ())
     topic.records = {0: {5: UndecodableRecord(*marks, last_offset=5, error="damaged")}}
-    letter = await RecordLookup("t", topic.consumer).letter(waiting(0, 5))
+    letter = await RecordLookup("t", topic.connect).letter(waiting(0, 5))
 
     assert (letter.value, letter.truncated) == (None, True)
 
@@ -126,7 +124,7 @@ async def test_k1_a_record_that_cannot_be_decoded_leaves_a_letter_that_is_trunca
 async def test_p5_a_partition_that_does_not_answer_costs_the_others_nothing() -> None:
     topic = log(0, 1)
     topic.silent = {0}
-    lookup = RecordLookup("t", topic.consumer)
+    lookup = RecordLookup("t", topic.connect)
     silent = asyncio.create_task(lookup.letter(waiting(0, 5)))
     other = await lookup.letter(waiting(1, 5))
 
@@ -141,7 +139,7 @@ async def test_p5_a_partition_that_does_not_answer_costs_the_others_nothing() ->
 async def test_k2_whatever_the_reader_raises_means_not_now_and_the_next_one_is_new() -> None:
     topic = log(0)
     topic.raises = AssertionError("not meant to happen")
-    lookup = RecordLookup("t", topic.consumer)
+    lookup = RecordLookup("t", topic.connect)
     with pytest.raises(DeadLetterError):
         await lookup.letter(waiting(0, 5))
     topic.raises = None
@@ -153,7 +151,7 @@ async def test_k2_whatever_the_reader_raises_means_not_now_and_the_next_one_is_n
 @in_virtual_time
 async def test_a_lookup_that_is_given_up_does_not_end_those_that_wait_with_it() -> None:
     topic = log(0, 1)
-    lookup = RecordLookup("t", topic.consumer)
+    lookup = RecordLookup("t", topic.connect)
     first = asyncio.create_task(lookup.letter(waiting(0, 5)))
     second = asyncio.create_task(lookup.letter(waiting(1, 5)))
     await asyncio.sleep(0.15)
