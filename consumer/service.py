@@ -5,7 +5,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -45,8 +45,11 @@ from consumer.stream.source import Source
 from consumer.stream.start_offsets import Layout, StartOffsets
 from consumer.stream.user_queues import UserQueues
 from consumer.stream.worker import RetryPolicy, Worker
-from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
+from consumer.sync.controls import Controls
+from consumer.sync.evidence import Evidence
+from consumer.sync.freezes import Freezes
 from consumer.sync.syncer import Syncer
+from consumer.sync.trials import Trials
 
 _log = structlog.get_logger("service")
 
@@ -86,7 +89,7 @@ async def run(settings: Settings) -> int:
 class Service:
     """The running parts."""
 
-    def __init__(self, parts: Parts, worker: Worker, give_up: GivingUp) -> None:
+    def __init__(self, parts: Parts, worker: Worker, give_up: GivingUp, freezes: Freezes, trials: Trials) -> None:
         self.metrics = parts.metrics
         self.overview = Overview(parts)
         """What there is to tell of it."""
@@ -95,6 +98,8 @@ class Service:
         self._parts = parts
         self._worker = worker
         self._give_up = give_up
+        self._freezes = freezes
+        self._trials = trials
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run until `stopping` is set, then finish what is begun, commit and leave the group.
@@ -109,7 +114,8 @@ class Service:
                     tasks.create_task(parts.queues.run(self._worker, self._give_up), name="user-queues"),
                     tasks.create_task(parts.malformed.run(), name="malformed"),
                     tasks.create_task(parts.late_writes.run(), name="late-writes"),
-                    *(tasks.create_task(it.run(), name=it.api) for it in parts.gatekeeper.breakers.values()),
+                    tasks.create_task(self._freezes.run(), name="freezes"),
+                    tasks.create_task(self._trials.run(), name="trials"),
                     tasks.create_task(self.overview.run(), name="overview"),
                     tasks.create_task(parts.share.run(), name="quota-share"),
                     tasks.create_task(self._stop_when(stopping), name="stop"),
@@ -179,23 +185,23 @@ async def open_service(
         late_writes = LateWrites(requests.request_sync, membership, clock=suspended_time, metrics=metrics)
         queues: UserQueues
 
-        def wake() -> None:
-            queues.wake()
+        def retry_now(user_ids: Iterable[str]) -> None:
+            queues.retry_now(user_ids)
 
-        gatekeeper = Gatekeeper(
-            Breaker("sesamy", clients.sesamy.probe, metrics=metrics, changed=wake, rng=rng),
-            Breaker("mailmojo", clients.mailmojo.probe, metrics=metrics, changed=wake, rng=rng),
-            RejectionStreak(time.monotonic, wake),
-        )
+        freezes = Freezes(suspended_time)
+        evidence = Evidence(metrics, clock=suspended_time, released=retry_now, frozen_since=freezes.since)
+        controls = Controls(clients.sesamy, clients.mailmojo, evidence)
+        trials = Trials(evidence, controls, retry_now, rng)
         queues = UserQueues(
             membership,
-            gatekeeper,
+            evidence,
             concurrency=settings.sync.concurrency,
             linger=settings.sync.linger,
             coalesce=settings.sync.coalesce,
             clock=time.monotonic,
             wrote=recent.wrote,
             watch=late_writes,
+            dropped=evidence.forget_all,
         )
         syncer = Syncer(
             clients.sesamy,
@@ -203,6 +209,7 @@ async def open_service(
             clients.account_fields,
             rules_of(settings),
             metrics,
+            controls=controls,
             dry_run=settings.sync.dry_run,
             step=tracing.step if tracing and tracing.records_spans else None,
         )
@@ -223,14 +230,15 @@ async def open_service(
         stack.push_async_callback(lookup.close)
         worker = Worker(
             syncer,
-            gatekeeper,
+            evidence,
+            controls,
             ledger,
             retry=retry,
             metrics=metrics,
             wall_clock=time.time,
             new_trace=tracing.sync if tracing else None,
         )
-        give_up = GivingUp(ledger, dead_letters, lookup.letter, retry)
+        give_up = GivingUp(ledger, dead_letters, lookup.letter, retry, evidence.forget)
         share = QuotaShare(lambda: _partitions(cluster, topic), clients.set_share, timeout=limits.call_timeout)
         intake = Intake(
             queues,
@@ -282,7 +290,7 @@ async def open_service(
             malformed=malformed,
             membership=membership,
             committer=committer,
-            gatekeeper=gatekeeper,
+            evidence=evidence,
             clients=clients,
             metrics=metrics,
             recent=recent,
@@ -290,7 +298,7 @@ async def open_service(
             share=share,
             late_writes=late_writes,
         )
-        service = Service(parts, worker, give_up)
+        service = Service(parts, worker, give_up, freezes, trials)
         service.admin_port = await stack.enter_async_context(
             admin.serve(
                 settings.admin.host,

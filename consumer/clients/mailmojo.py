@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.guard import RequestGuard
 from consumer.clients.paging import read, read_page
@@ -33,6 +35,7 @@ class MailmojoClient:
         answer = await turn.request("GET", _contact(email), operation="get_contact", accept={404})
         if answer.status == 404:
             await self._prove_absence(turn, answer)
+            turn.answered("get_contact", replace(answer, body=b""))  # no contact has this address, and none is shown
             return None
         return read(turn, "get_contact", answer, lambda body: _contact_of(body, email))
 

@@ -1,11 +1,12 @@
 """Sesamy's Management API: a user's state, with as few calls as its answers allow (`reference/sesamy.md`)."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct, ValidationError
 
-from consumer.clients.errors import ApiError, Unavailable
+from consumer.clients.errors import Unavailable
 from consumer.clients.guard import RequestGuard
 from consumer.clients.paging import read, read_page, read_whole
 from consumer.clients.transport import Transport, Turn
@@ -65,10 +66,7 @@ class SesamyClient:
                 contracts = await lists.all("contracts", Contract)
                 transactions = await lists.all("transactions", Transaction) if contracts else ()
         except ExceptionGroup as failures:
-            first = failures.exceptions[0]
-            if not isinstance(first, ApiError):
-                raise
-            raise first from None
+            raise failures.exceptions[0] from None  # the caller's guard raises what it knows, too
         return UserState(
             user_id=user_id,
             profile=profile,
@@ -77,13 +75,26 @@ class SesamyClient:
             transactions=transactions,
         )
 
-    async def users(self, offset: int, limit: int) -> Page[ListedUser]:
+    async def list_of(
+        self, turn: Turn, operation: str, user_id: str
+    ) -> tuple[Contract | Entitlement | Transaction, ...]:
+        """Return one list of a user by the name of its call, such as `list_contracts`."""
+        lists = _UserLists(turn, user_id, None)
+        match operation:
+            case "list_contracts":
+                return await lists.all("contracts", Contract)
+            case "list_entitlements":
+                return await lists.all("entitlements", Entitlement, paged=False)
+            case _:
+                return await lists.all("transactions", Transaction)
+
+    async def users(self, offset: int, limit: int, turn: Turn | None = None) -> Page[ListedUser]:
         """Return the users from `offset` on, `limit` of them or as many as the API gives at a time.
 
-        Their order is assumed to stay the same from page to page.
+        Without a turn to ask in it takes one of its own. Their order is assumed to stay the same from page to page.
         """
-        async with self._transport.turn(1) as turn:
-            page = await self._users_page(turn, offset, {"limit": limit, "offset": offset})
+        async with self._transport.turn(1) if turn is None else nullcontext(turn) as its:
+            page = await self._users_page(its, offset, {"limit": limit, "offset": offset})
         return Page([_listed(item) for item in page.items], page.total)
 
     async def probe(self) -> None:
@@ -99,10 +110,11 @@ class SesamyClient:
 class _UserLists:
     """The lists of one user, all together bounded in pages, bytes and time."""
 
-    def __init__(self, turn: Turn, user_id: str, profile: Profile) -> None:
+    def __init__(self, turn: Turn, user_id: str, profile: Profile | None) -> None:
+        """Ask in this turn; without a profile it is not known which other ids the user has."""
         self._turn = turn
         self._user_id = user_id
-        self._ids = ids_of(profile) | {user_id}
+        self._ids = None if profile is None else ids_of(profile) | {user_id}
         self._pages = 0
         self._bytes = 0
         self._clock = asyncio.get_running_loop().time
@@ -128,7 +140,7 @@ class _UserLists:
         return tuple({item.id: item for item in items}.values())
 
     def _check_owner(self, item: _Item) -> None:
-        if item.user_id is not None and str(item.user_id) not in self._ids:
+        if self._ids is not None and item.user_id is not None and str(item.user_id) not in self._ids:
             raise Contradiction("an item of another user")
 
     def _count(self, operation: str, answer: Answer) -> None:

@@ -1,18 +1,20 @@
 """The admin port: probes, metrics, status and a page, for Kubernetes, Prometheus and people (`contract.md`)."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import orjson
 import structlog
 from aiohttp import web
+from msgspec.structs import asdict
 
 from consumer.ops.live import MOST_VIEWERS, Events, Page
 from consumer.ops.metrics import Metrics
 from consumer.ports import serving
 from consumer.ports.connections import ConnectionLimits, bounded, descriptors
 from consumer.ports.hosts import Hosts
+from consumer.sync.evidence import Outage
 
 _log = structlog.get_logger("admin")
 
@@ -28,6 +30,9 @@ class Health(Protocol):
 
     def unready(self) -> Mapping[str, str]:
         """Return why the service does no work, by what it waits for; empty when it does."""
+
+    def outages(self) -> Sequence[Outage]:
+        """Return the calls of the APIs that are down, each with its status and since when."""
 
     def status(self) -> Mapping[str, Any]:
         """Return the state of the service, without personal data."""
@@ -60,7 +65,8 @@ async def serve(
 
     async def readyz(_: web.Request) -> web.Response:
         reasons = health.unready()
-        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        calls = [asdict(outage) for outage in health.outages()]
+        return _json({"ready": not reasons, "reasons": reasons, "calls": calls}, 503 if reasons else 200)
 
     async def status(_: web.Request) -> web.Response:
         return _json(health.status(), 200)

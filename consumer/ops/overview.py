@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -25,7 +25,7 @@ from consumer.stream.membership import Membership
 from consumer.stream.quota_share import QuotaShare
 from consumer.stream.source import Source
 from consumer.stream.user_queues import UserQueues
-from consumer.sync.breaker import Gatekeeper
+from consumer.sync.evidence import Evidence, Outage
 
 _STUCK_AFTER: Final = 15.0
 """Seconds without a turn of polling and committing until the process counts as stuck; longer where the session is."""
@@ -40,7 +40,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     malformed: MalformedRecords
     membership: Membership
     committer: Committer
-    gatekeeper: Gatekeeper
+    evidence: Evidence
     clients: Clients
     metrics: Metrics
     recent: Recent
@@ -77,7 +77,11 @@ class Overview:
         if (problem := self._parts.dead_letters.problem) is not None:
             since = datetime.fromtimestamp(problem.since, UTC).isoformat(timespec="seconds")
             reasons["dead_letters"] = f"since {since}: {problem.reason}"
-        return reasons | self._parts.gatekeeper.reasons()
+        return reasons | self._parts.evidence.reasons()
+
+    def outages(self) -> Sequence[Outage]:
+        """Return the calls of the APIs that are down."""
+        return self._parts.evidence.outages()
 
     def refresh(self) -> None:
         """Bring the gauges that are sampled, not counted, up to date."""
@@ -116,6 +120,7 @@ class Overview:
             "alive": self.alive(),
             "ready": not reasons,
             "reasons": reasons,
+            "calls": [asdict(outage) for outage in self.outages()],
             "generation": parts.membership.generation,
             "lease_remaining_seconds": round(parts.membership.lease_remaining(), 3),
             "lease_duration_seconds": round(parts.membership.lease_duration, 3),
@@ -174,12 +179,11 @@ class Overview:
 
     def _apis(self) -> dict[str, dict[str, Any]]:
         told: dict[str, dict[str, Any]] = {}
-        breakers = self._parts.gatekeeper.breakers
-        answers = self._answers()
+        reasons, answers = self._parts.evidence.reasons(), self._answers()
         for api, quota in self._parts.clients.quotas().items():
             told[api] = {
-                "circuit_open": breakers[api].is_open,
-                "reason": breakers[api].reason,
+                "circuit_open": api in reasons,
+                "reason": reasons.get(api),
                 "quota_share": round(quota.share, 4),
                 "allowed_per_second": round(quota.per_second, 4),
                 "used_per_second": round(self._history.calls_per_second(api), 3),

@@ -11,7 +11,7 @@ _FRESH: Final = 15.0
 """Seconds since the oldest waiting event was read, within which nobody calls the service behind."""
 
 _FEW: Final = 50
-_NAMES: Final = {"sesamy": "Sesamy", "mailmojo": "Mailmojo", "kafka": "Kafka", "rejections": "better answers"}
+_NAMES: Final = {"sesamy": "Sesamy", "mailmojo": "Mailmojo", "kafka": "Kafka", "service": "a fix of this program"}
 
 
 class Verdict(Struct, frozen=True):
@@ -63,9 +63,11 @@ def _held_up(reasons: Mapping[str, str], status: Mapping[str, Any]) -> Verdict:
             "No member of the group just now, so nothing is read. After a start or a rebalance that takes seconds; "
             "if it lasts, Kafka is out of reach.",
         )
+    calls = [f"{_NAMES.get(call['api'], call['api'])} {call['operation']}" for call in status.get("calls", ())]
+    names = calls or [_NAMES.get(name, name) for name in reasons]
     return Verdict(
         "bad",
-        f"Held up, waiting for {' and '.join(_NAMES.get(name, name) for name in reasons)}",
+        f"Held up, waiting for {' and '.join(names)}",
         f"{' '.join(_sentence(text) for text in reasons.values())} {_counted(status['lag'], 'event')} behind; "
         "nothing is lost, work goes on by itself once this is over.",
     )

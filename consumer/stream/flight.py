@@ -90,7 +90,7 @@ class Phase(Enum):
 class UserQueue:
     """What waits for one user, and how the syncs of it went so far."""
 
-    __slots__ = ("attempts", "claim", "due", "failing", "parked", "refusals", "size", "user_id", "waiting")
+    __slots__ = ("attempts", "claim", "due", "failing", "parked", "refusals", "size", "user_id", "waiting", "waits")
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
@@ -99,6 +99,8 @@ class UserQueue:
         """Its events that are not done: those that wait and those of its flight."""
         self.attempts = 0
         self.refusals = 0
+        self.waits = 0
+        """Failures in a row, whosever fault they are."""
         self.failing = False
         """Whether the last sync of this user failed, for whatever reason."""
         self.parked = False

@@ -33,12 +33,17 @@ class GivingUp:
         dead_letters: DeadLetters,
         read_letter: Callable[[Waiting], Awaitable[Letter]],
         retry: RetryPolicy,
+        given_up: Callable[[str], None] = lambda _user_id: None,
     ) -> None:
-        """Store in `dead_letters`; `read_letter` reads an event's record from the topic again."""
+        """Store in `dead_letters`; `read_letter` reads an event's record from the topic again.
+
+        `given_up` is told of each user whose letter is stored.
+        """
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._read_letter = read_letter
         self._retry = retry
+        self._given_up = given_up
 
     async def __call__(self, flight: Flight, end: GiveUp) -> Landed | Again:
         """Store the newest event as a dead letter; the others were answered by the same failing sync.
@@ -63,6 +68,7 @@ class GivingUp:
             self._not_stored(flight, type(error).__name__)
             return Again(self._retry.delay(end.attempts))
         self._ledger.answered(flight.generation, flight.events, "dead_lettered")
+        self._given_up(flight.user_id)
         return Landed()
 
     @staticmethod

@@ -49,20 +49,19 @@ class Line:
                 self._make_ready(queue)
         return max(0.0, self._delayed[0][0] - now) if self._delayed else None
 
-    def first(self, retries: int, *, fresh_first: bool) -> UserQueue | None:
+    def first(self, retries: int) -> UserQueue | None:
         """Return who is next, who keeps its place.
 
         Args:
             retries: slots that users which fail have now.
-            fresh_first: whether whoever did not fail goes first in any case.
         """
         fresh = _head(self._fresh)
         retry = _head(self._retries) if retries < self.most_retries else None
         if fresh is None or retry is None:
             return fresh or retry
-        if fresh.waiting.only_requests != retry.waiting.only_requests and not fresh_first:
+        if fresh.waiting.only_requests != retry.waiting.only_requests:
             return retry if fresh.waiting.only_requests else fresh
-        return retry if self._fresh_in_a_row >= self.share - 1 and not fresh_first else fresh
+        return retry if self._fresh_in_a_row >= self.share - 1 else fresh
 
     def yields(self, queue: UserQueue) -> bool:
         """Return whether the user, who is next, starts only when nobody waits for permits.

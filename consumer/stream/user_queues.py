@@ -27,21 +27,11 @@ from consumer.sync.flight import WriteAudit
 
 
 class Admission(Protocol):
-    """Says whether another sync may start; see `consumer.sync.breaker.Gatekeeper`."""
-
-    def admits(self) -> bool:
-        """Return whether one more sync may start now."""
-
-    @property
-    def on_trial(self) -> bool:
-        """Whether a start that was admitted is a trial."""
+    """Says whether reading more is of use; see `consumer.sync.evidence.Evidence`."""
 
     @property
     def stopped(self) -> bool:
         """Whether no sync can end well now, whoever's it is."""
-
-    def wait(self) -> float | None:
-        """Return after how many seconds to ask again, or None to wait for a wake-up."""
 
 
 Work = Callable[[Flight], Awaitable[Verdict]]
@@ -136,7 +126,7 @@ class UserQueues:
         self.wake()
 
     def wake(self) -> None:
-        """Look again for what may start: the admission changed."""
+        """Look again for what may start."""
         self._wake.set()
 
     def put(self, user_id: str, event: Waiting) -> None:
@@ -167,7 +157,7 @@ class UserQueues:
                 self._delay(queue, self._clock())
 
     async def run(self, work: Work, give_up: DeadLettering) -> None:
-        """Start syncs as slots, time and the admission allow, and give up whom they cannot help, until cancelled."""
+        """Start syncs as slots and time allow, and give up whom they cannot help, until cancelled."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -243,7 +233,7 @@ class UserQueues:
             return None
         self._held_back = False
         while len(self._flights) < self._concurrency:
-            queue = self._line.first(self._retries, fresh_first=self._admission.on_trial)
+            queue = self._line.first(self._retries)
             if queue is None:
                 break
             if self._is_open(queue.user_id):
@@ -253,8 +243,6 @@ class UserQueues:
             if self._in_line and self._line.yields(queue):
                 self._held_back = True
                 break
-            if not self._admission.admits():
-                return self._admission.wait()
             self._line.take(queue)
             flight = Flight(
                 queue,

@@ -1,5 +1,6 @@
 """One flight from its sync to its end: done, given up, or again later."""
 
+import math
 import random
 import traceback
 from collections.abc import Callable
@@ -7,13 +8,16 @@ from typing import Final
 
 import structlog
 
-from consumer.clients.errors import ApiError, Rejected, Throttled
+from consumer.clients.errors import ApiError, Throttled
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import Reason
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, Trace, Verdict
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Parked, Trace, Verdict
 from consumer.stream.ledger import Ledger
-from consumer.sync.breaker import Gatekeeper
+from consumer.sync.attempt import Attempt, call_of, is_refusal
+from consumer.sync.calls import Call
+from consumer.sync.controls import Controls
+from consumer.sync.evidence import SYNC, CallDown, Evidence, Fault
 from consumer.sync.flight import LeaseLost, WriteAudit
 from consumer.sync.outcome import Outcome
 from consumer.sync.syncer import Syncer
@@ -23,8 +27,11 @@ _log = structlog.get_logger("worker")
 _POSTPONED: Final = 0.5
 """Seconds until a flight that could not write under its lease is tried again; a rebalance drops it before that."""
 
+_UNPROVEN: Final = 10.0
+"""Seconds at most until a user is tried again whose fault is not known: evidence may have come meanwhile."""
 
-class Fault(Exception):
+
+class InternalError(Exception):
     """A fault of this program, by the name of what was raised; its text is left out, as it may quote a value."""
 
 
@@ -48,7 +55,8 @@ class Worker:
     def __init__(
         self,
         syncer: Syncer,
-        gatekeeper: Gatekeeper,
+        evidence: Evidence,
+        controls: Controls,
         ledger: Ledger,
         *,
         retry: RetryPolicy,
@@ -58,7 +66,8 @@ class Worker:
     ) -> None:
         """Work with these; `new_trace` gives the trace of a user's sync, where somebody traces."""
         self._syncer = syncer
-        self._gatekeeper = gatekeeper
+        self._evidence = evidence
+        self._controls = controls
         self._ledger = ledger
         self._retry = retry
         self._metrics = metrics
@@ -85,75 +94,85 @@ class Worker:
                 flight.trace.end()
 
     async def _sync(self, flight: Flight) -> Verdict:
-        before = {api: breaker.successes for api, breaker in self._gatekeeper.breakers.items()}
+        attempt = Attempt(flight.user_id, flight, self._evidence, self._controls)
         try:
-            outcome = await self._syncer.sync(flight.user_id, flight)
-        except Rejected as error:
-            return self._refused(flight, error)
-        except ApiError as error:
-            self._metrics.syncs.labels("failed").inc()
-            counts = await self._gatekeeper.breakers[error.api].is_fault_of_user(error, before[error.api])
-            return self._failed(flight, error, counts=counts)
-        except UnreadableState as error:
-            self._metrics.syncs.labels("failed").inc()
-            return self._failed(flight, error, counts=True)
+            attempt.needs(SYNC)
+            outcome = await self._syncer.sync(flight.user_id, attempt)
         except LeaseLost:
             raise
+        except CallDown as held:
+            return self._wait_for(flight, held.call)
         except Exception as error:  # noqa: BLE001 - a fault of ours must hold back this user only (P5)
-            self._metrics.syncs.labels("failed").inc()
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            # Not the text: it may quote a value.
-            _log.error(
-                "sync.fault", user_id=flight.user_id, kind=type(error).__name__, at=f"{place.name}:{place.lineno}"
-            )
-            return self._failed(flight, Fault(type(error).__name__), counts=True)
+            return self._failed(flight, attempt, error)
+        finally:
+            attempt.close()
+        attempt.completed()
         self._succeeded(flight, outcome)
         return Landed()
 
     def _succeeded(self, flight: Flight, outcome: Outcome) -> None:
         self._synced[outcome].inc()
         self._metrics.last_success.set(self._wall_clock())
-        self._gatekeeper.breakers["sesamy"].succeeded()
-        if outcome.sync_outcome != "skipped":
-            self._gatekeeper.breakers["mailmojo"].succeeded()
-        if outcome in {Outcome.CREATED, Outcome.UPDATED}:
-            self._gatekeeper.rejections.accepted()
+        flight.queue.waits = 0
         _take_events(flight)
         if flight.trace is not None:
             flight.trace.succeeded(outcome.value)
         self._ledger.answered(flight.generation, flight.events, outcome.event_outcome, outcome.value)
 
-    def _refused(self, flight: Flight, error: Rejected) -> Verdict:
-        """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
+    def _failed(self, flight: Flight, attempt: Attempt, error: Exception) -> Verdict:
+        """Let the evidence say whose fault it is: this user's, the call's, or nobody knows yet."""
         if flight.trace is not None:
             flight.trace.failed(error)
         self._metrics.syncs.labels("failed").inc()
-        flight.queue.refusals += 1
-        if flight.queue.refusals == 1:
-            self._metrics.retries.inc()
-            return Again(0)
-        if not self._gatekeeper.rejections.rejected(flight.user_id, error):
-            return self._later(flight.queue.refusals)
-        return _give_up(flight, "rejected", error, flight.queue.refusals)
-
-    def _failed(self, flight: Flight, error: Exception, *, counts: bool) -> Verdict:
-        if flight.trace is not None:
-            flight.trace.failed(error)
+        fault = attempt.failed(error)
         queue = flight.queue
-        queue.attempts += counts
-        _log.info("sync.failed", user_id=flight.user_id, error=str(error), attempt=queue.attempts, counts=counts)
+        queue.waits += not isinstance(error, Throttled)
+        if not isinstance(error, ApiError | UnreadableState):
+            error = _told(flight, error)
+        _log.info("sync.failed", user_id=flight.user_id, error=str(error), failures=queue.waits, fault=fault.value)
+        if fault is Fault.CALL:
+            return self._wait_for(flight, call_of(error))
+        if is_refusal(error):
+            return self._refused(flight, error, is_proven=fault is Fault.USER)
+        queue.attempts += fault is Fault.USER
         if queue.attempts >= self._retry.max_attempts:
             return _give_up(flight, "exhausted", error, queue.attempts)
-        return self._later(0 if isinstance(error, Throttled) else queue.attempts)
+        if fault is Fault.USER:
+            return self._later(queue.attempts)
+        return self._later(queue.waits, longest=_UNPROVEN)
 
-    def _later(self, attempts: int) -> Again:
+    def _refused(self, flight: Flight, error: Exception, *, is_proven: bool) -> Verdict:
+        """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
+        queue = flight.queue
+        queue.refusals += 1
+        if queue.refusals == 1:
+            self._metrics.retries.inc()
+            return Again(0)
+        if is_proven or queue.attempts >= self._retry.max_attempts:
+            queue.attempts = self._retry.max_attempts  # proven: should the letter not be stored, the next one is due
+            return _give_up(flight, "rejected", error, queue.refusals)
+        return self._later(queue.refusals, longest=_UNPROVEN)
+
+    def _wait_for(self, flight: Flight, call: Call) -> Verdict:
+        """Wait until the call is back, without attempts and without a timer."""
         self._metrics.retries.inc()
-        return Again(self._retry.delay(attempts))
+        return Parked() if self._evidence.park(flight.user_id, call) else Again(0)
+
+    def _later(self, failures: int, *, longest: float = math.inf) -> Again:
+        self._metrics.retries.inc()
+        return Again(min(longest, self._retry.delay(failures)))
 
 
 def _give_up(flight: Flight, reason: Reason, error: Exception, attempts: int) -> GiveUp:
     _take_events(flight)
     return GiveUp(reason, f"{type(error).__name__}: {error}", attempts)
+
+
+def _told(flight: Flight, error: Exception) -> InternalError:
+    """Log where an internal error was raised, and return what may be told of it: not the text, it may quote a value."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("sync.fault", user_id=flight.user_id, kind=type(error).__name__, at=f"{place.name}:{place.lineno}")
+    return InternalError(type(error).__name__)
 
 
 def _take_events(flight: Flight) -> None:

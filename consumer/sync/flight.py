@@ -8,6 +8,8 @@ from msgspec.structs import asdict
 
 from consumer.clients.errors import Api
 from consumer.clients.guard import RequestGuard
+from consumer.clients.transport import Turn
+from consumer.sync.calls import Call
 
 
 class LeaseLost(Exception):
@@ -40,6 +42,18 @@ class Flight(RequestGuard, Protocol):
     def reading(self) -> None:
         """Called right before the first read: events that arrived until now are answered by this sync (P3)."""
 
+    def needs(self, call: Call, /) -> None:
+        """Called before the sync waits for a permit, or for another task, in order to make this call.
+
+        May raise an exception that ends the sync: the call is known to fail for everybody just now.
+        """
+
+    def passed(self, call: Call, /) -> None:
+        """Called when a call that is not sent in a turn of the sync did what it was for."""
+
+    async def compare(self, turn: Turn, error: Exception, /) -> None:
+        """Called in the turn of a read that failed: may make the same call for another user, to compare."""
+
     def wrote(self, audit: WriteAudit) -> None:
         """Called after each write that was accepted."""
 
@@ -59,6 +73,15 @@ class LoneFlight:
 
     def answered(self, _api: Api, _operation: str, _body: bytes, /) -> None:
         """Take no note: there are no other users to compare with."""
+
+    def needs(self, _call: Call, /) -> None:
+        """Let the sync go on: nothing is known of other users."""
+
+    def passed(self, _call: Call, /) -> None:
+        """Take no note."""
+
+    async def compare(self, _turn: Turn, _error: Exception, /) -> None:
+        """Compare with nobody: the error is reported as it is."""
 
     def wrote(self, audit: WriteAudit) -> None:
         """Keep the audit for whoever reports it."""

@@ -8,14 +8,19 @@ import structlog
 from msgspec import Struct
 
 from consumer.clients.account_fields import AccountFields
+from consumer.clients.errors import ApiError
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Turn
+from consumer.clock import suspended_time
 from consumer.mapping import contact as contacts
 from consumer.mapping import person
 from consumer.mapping.contact import Plan, Wanted
+from consumer.mapping.instants import UnreadableState
 from consumer.mapping.state import Rules, UserState
 from consumer.ops.metrics import Metrics
+from consumer.sync.controls import GET_CONTACT, GET_USER, Controls
+from consumer.sync.evidence import FIELDS, TOKEN, CallDown, Evidence
 from consumer.sync.flight import Flight, LoneFlight, WriteAudit
 from consumer.sync.locks import AddressLocks
 from consumer.sync.outcome import Outcome
@@ -48,18 +53,21 @@ class Syncer:
         rules: Rules,
         metrics: Metrics,
         *,
+        controls: Controls | None = None,
         dry_run: bool = False,
         step: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> None:
         """Sync with these clients, each of whose requests is bounded in time; with `dry_run`, write nothing.
 
-        `step` encloses a step of a sync by its name, where somebody traces.
+        `controls` finds other users where this one is not found; by default with evidence of its own. `step` encloses a
+        step of a sync by its name, where somebody traces.
         """
         self._sesamy = sesamy
         self._mailmojo = mailmojo
         self._account_fields = account_fields
         self._rules = rules
         self._metrics = metrics
+        self._controls = controls or Controls(sesamy, mailmojo, Evidence(Metrics(), clock=suspended_time))
         self._dry_run = dry_run
         self._step = step
         self._addresses = AddressLocks()
@@ -70,17 +78,18 @@ class Syncer:
         The whole of it is the unit of retry: a write is never sent again as it was.
 
         Raises:
-            ApiError: a call failed; its class says whose fault that is.
+            ApiError: a call failed; whose fault that is, the evidence says.
             UnreadableState: Sesamy's answer holds a value that cannot be read.
             LeaseLost: the flight may not write any more.
+            CallDown: a call that the sync needs is down, so it was not made.
         """
         wanted = await self._read(user_id, flight)
         if isinstance(wanted, Outcome):
             return wanted
-        if not self._dry_run:
-            await self._account_fields.ensure()
         async with self._addresses.hold(wanted.email):
             outcome = Outcome.UNCHANGED
+            if await self._waits_for_no_field(wanted, flight):
+                return outcome
             for _ in range(_ROUNDS):
                 plan = await self._write_round(user_id, wanted, flight)
                 if plan.action == "none":
@@ -107,23 +116,30 @@ class Syncer:
         if person.is_guest_id(user_id, self._rules.guest_prefixes):
             flight.reading()
             return Outcome.SKIPPED_GUEST
+        flight.needs(TOKEN)
+        flight.needs(GET_USER)
         async with self._sesamy.turn(flight) as turn:
             flight.reading()
-            if self._step is None:
-                state = await self._read_state(turn, user_id)
-            else:
-                with self._step("read"):
-                    state = await self._read_state(turn, user_id)
-        return state if isinstance(state, Outcome) else contacts.derive(state, self._rules)
+            try:
+                if self._step is None:
+                    state = await self._read_state(turn, user_id, flight)
+                else:
+                    with self._step("read"):
+                        state = await self._read_state(turn, user_id, flight)
+                return state if isinstance(state, Outcome) else contacts.derive(state, self._rules)
+            except (ApiError, UnreadableState) as error:
+                await flight.compare(turn, error)
+                raise
 
-    async def _read_state(self, turn: Turn, user_id: str) -> UserState | Outcome:
-        profile = await self._sesamy.profile(turn, user_id)
+    async def _read_state(self, turn: Turn, user_id: str, flight: Flight) -> UserState | Outcome:
+        profile = await self._controls.profile(turn, user_id)
         if profile is None:
             return Outcome.SKIPPED_UNKNOWN_USER
         if person.is_guest(user_id, profile, self._rules.guest_prefixes):
             return Outcome.SKIPPED_GUEST
         if person.address(profile) is None:
             return Outcome.SKIPPED_NO_EMAIL
+        flight.needs(GET_CONTACT)  # now it is known that the rest would be read for it
         return await self._sesamy.rest(turn, user_id, profile)
 
     async def _write_round(self, user_id: str, wanted: Wanted, flight: Flight) -> Plan:
@@ -131,10 +147,10 @@ class Syncer:
         async with self._mailmojo.turn(_PAIR, flight) as turn:
             await turn.ready()
             if self._step is None:
-                plan = await self._plan(turn, wanted)
+                plan = await self._plan(turn, wanted, flight)
             else:
                 with self._step("plan"):
-                    plan = await self._plan(turn, wanted)
+                    plan = await self._plan(turn, wanted, flight)
             if plan.action == "none":
                 return plan
             audit = WriteAudit(
@@ -161,8 +177,32 @@ class Syncer:
             _log.warning("contact.echo_differs", user_id=user_id, fields=differences)
         return plan
 
-    async def _plan(self, turn: Turn, wanted: Wanted) -> Plan:
-        contact = await self._mailmojo.get_contact(turn, wanted.email)
+    async def _waits_for_no_field(self, wanted: Wanted, flight: Flight) -> bool:
+        """See to the account's fields before the first write.
+
+        Where that fails, return whether the contact is right already: then there is nothing to wait for.
+        """
+        if self._dry_run or self._account_fields.status != "unknown":
+            return False
+        try:
+            for call in FIELDS:
+                flight.needs(call)
+            await self._account_fields.ensure()
+        except (ApiError, CallDown):
+            async with self._mailmojo.turn(1, flight) as turn:
+                if (await self._plan(turn, wanted, flight)).action == "none":
+                    return True
+            raise
+        for call in FIELDS:
+            flight.passed(call)
+        return False
+
+    async def _plan(self, turn: Turn, wanted: Wanted, flight: Flight) -> Plan:
+        try:
+            contact = await self._mailmojo.get_contact(turn, wanted.email)
+        except ApiError as error:
+            await flight.compare(turn, error)
+            raise
         return contacts.plan(wanted, contact, self._rules)
 
     async def _write(self, turn: Turn, wanted: Wanted, plan: Plan) -> Contact:

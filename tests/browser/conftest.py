@@ -10,6 +10,7 @@ from playwright.async_api import Browser, async_playwright
 
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
+from consumer.sync.evidence import Outage
 from tests.browser.pretended import HEALTHY
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -46,6 +47,9 @@ class Pretended:
     def unready(self) -> Mapping[str, str]:
         reasons: Mapping[str, str] = self.says["reasons"]
         return reasons
+
+    def outages(self) -> list[Outage]:
+        return []
 
     def status(self) -> Mapping[str, Any]:
         self.asked += 1

@@ -34,7 +34,16 @@ class Events:
 
     async def change(self, user_id: str) -> None:
         """Change a user, then hand the event to the producer."""
-        version, at = self._world.change(user_id), time.monotonic()
+        await self._send(user_id, self._world.change(user_id))
+
+    async def repeat(self, user_id: str) -> None:
+        """Hand an event to the producer though the user did not change."""
+        user = self._world.user(user_id)
+        assert user is not None
+        await self._send(user_id, user.version)
+
+    async def _send(self, user_id: str, version: int) -> None:
+        at = time.monotonic()
         event = {"eventType": "contract.1#update", "vendorId": "chaos", "userId": user_id, "contractId": f"c-{version}"}
         value = msgspec.json.encode(event | {"occured_at": self._world.now()})
         self._open.append((user_id, version, at, await self._producer.send(self._topic, value, user_id.encode())))

@@ -12,6 +12,7 @@ import pytest
 from consumer.ops import admin
 from consumer.ops.live import MOST_VIEWERS, content_security_policy
 from consumer.ops.metrics import Metrics
+from consumer.sync.evidence import Outage
 
 
 class Health:
@@ -25,6 +26,9 @@ class Health:
 
     def unready(self) -> Mapping[str, str]:
         return self.reasons
+
+    def outages(self) -> list[Outage]:
+        return []
 
     def status(self) -> Mapping[str, Any]:
         self.asked += 1
@@ -57,10 +61,10 @@ async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
 
 async def test_probes_say_503_and_why_and_recover(client: aiohttp.ClientSession, health: Health) -> None:
     assert await get(client, "/livez") == (200, {"alive": True})
-    assert await get(client, "/readyz") == (200, {"ready": True, "reasons": {}})
+    assert await get(client, "/readyz") == (200, {"ready": True, "reasons": {}, "calls": []})
     health.lives, health.reasons = False, {"mailmojo": "HTTP 401"}
     assert await get(client, "/livez") == (503, {"alive": False})
-    assert await get(client, "/readyz") == (503, {"ready": False, "reasons": {"mailmojo": "HTTP 401"}})
+    assert await get(client, "/readyz") == (503, {"ready": False, "reasons": {"mailmojo": "HTTP 401"}, "calls": []})
     health.lives, health.reasons = True, {}
     assert [(await get(client, path))[0] for path in ("/livez", "/readyz")] == [200, 200]
 

@@ -39,13 +39,7 @@ class Bench:
     def may_work(self, generation: int) -> bool:
         return True
 
-    on_trial = stopped = False
-
-    def admits(self) -> bool:
-        return True
-
-    def wait(self) -> None:
-        return None
+    stopped = False
 
     async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
         """Never called: nothing runs."""

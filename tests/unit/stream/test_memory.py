@@ -27,13 +27,7 @@ class Closed:
     def may_work(self, generation: int) -> bool:
         return False
 
-    on_trial = stopped = False
-
-    def admits(self) -> bool:
-        return False
-
-    def wait(self) -> None:
-        return None
+    stopped = False
 
     async def store(self, letter: Letter, reason: Reason, error: str, attempts: int) -> None:
         raise AssertionError

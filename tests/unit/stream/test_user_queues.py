@@ -31,18 +31,7 @@ class FakeLease:
 
 
 class FakeAdmission:
-    open = True
     stopped = False
-    asked = 0
-    again_in: float | None = None
-    on_trial = False
-
-    def admits(self) -> bool:
-        self.asked += 1
-        return self.open
-
-    def wait(self) -> float | None:
-        return self.again_in
 
 
 class Bench:
@@ -269,58 +258,6 @@ async def test_an_event_does_not_shorten_the_back_off_of_requests() -> None:
         await asyncio.sleep(100)
 
     assert bench.flown == [(2.0, "a", [0]), (32.0, "a", [0, 1])]
-
-
-@in_virtual_time
-async def test_nothing_starts_while_the_admission_says_no() -> None:
-    bench = Bench()
-    bench.admission.open = False
-    async with bench.running():
-        bench.put("a")
-        await asyncio.sleep(60)
-        assert bench.flown == []
-        assert bench.admission.asked <= 2  # it is told when to ask again, and does not spin
-        bench.admission.open = True
-        bench.queues.wake()
-        await asyncio.sleep(1)
-
-    assert bench.flown == [(60.0, "a", [0])]
-
-
-@in_virtual_time
-async def test_an_admission_that_names_a_time_is_asked_again_then() -> None:
-    bench = Bench()
-    bench.admission.open = False
-    bench.admission.again_in = 15
-    async with bench.running():
-        bench.put("a")
-        await asyncio.sleep(3)
-        bench.admission.open = True
-        await asyncio.sleep(60)
-
-    assert bench.flown == [(17.0, "a", [0])]
-
-
-@in_virtual_time
-async def test_a_trial_is_of_a_user_who_did_not_fail_yet() -> None:
-    bench = Bench(concurrency=1)
-
-    async def refuse(flight: Flight) -> None:
-        flight.queue.refusals += flight.user_id == "refused"
-
-    bench.sync = refuse
-    bench.verdicts = [Again(5), Landed(), Landed()]
-    async with bench.running():
-        bench.put("refused")
-        await asyncio.sleep(LINGER + 1)
-        bench.admission.open, bench.admission.on_trial = False, True
-        bench.put("fresh")
-        await asyncio.sleep(30)
-        bench.admission.open = True
-        bench.queues.wake()
-        await asyncio.sleep(1)
-
-    assert [user for _, user, _ in bench.flown] == ["refused", "fresh", "refused"]
 
 
 @in_virtual_time

@@ -65,10 +65,6 @@ class Pass(NamedTuple):
     seconds: float
 
 
-class Toggle(NamedTuple):
-    """The admission closes, or opens."""
-
-
 class Retry(NamedTuple):
     """What a user failed of is over."""
 
@@ -88,7 +84,7 @@ calm = arrivals | passing | st.builds(Retry, users)
 steps = (
     st.lists(calm, min_size=15, max_size=40)
     | st.lists(calm | rebalances, min_size=15, max_size=40)
-    | st.lists(calm | calm | rebalances | st.builds(Toggle), min_size=15, max_size=40)
+    | st.lists(calm | calm | rebalances, min_size=15, max_size=40)
 )
 
 
@@ -122,8 +118,6 @@ class Model:
         self.fresh_in_a_row = 0
         self.retry_landed_at = 0.0
         self.drops = 0
-        self.admitting = True
-        self.toggled_at = 0.0
         self.unhindered = concurrency >= 4
         self.opened_at = 0.0
         self.waiting: dict[str, list[Waiting]] = defaultdict(list)
@@ -144,13 +138,7 @@ class Model:
     def may_work(self, generation: int) -> bool:
         return generation == self.generation
 
-    on_trial = stopped = False
-
-    def admits(self) -> bool:
-        return self.admitting
-
-    def wait(self) -> float | None:
-        return None
+    stopped = False
 
     # What must hold.
 
@@ -172,7 +160,6 @@ class Model:
         assert user not in self.open, "two flights of one user"
         assert user not in self.given_up, "a flight beside a dead letter of its user"
         assert len(self.open) < self.concurrency
-        assert self.admitting or self.toggled_at == self.now()
         assert self.now() >= self.ready_at(user) - EPSILON
         its_turn = self.fresh_in_a_row >= self.share - 1
         if self.only_requests(user) or (user in self.retried and not its_turn):
@@ -302,7 +289,7 @@ class Model:
 
     # The script.
 
-    async def run(self, script: list[Put | Pass | Toggle | Retry | Rebalance]) -> None:
+    async def run(self, script: list[Put | Pass | Retry | Rebalance]) -> None:
         task = asyncio.create_task(self.queues.run(self.work, self.give_up))
         self.queues.open()
         for step in script:
@@ -310,8 +297,6 @@ class Model:
                 break
             await self.take(step)
             await self.check_count()
-        if not self.admitting:
-            await self.take(Toggle())
         async with asyncio.timeout(100_000):
             while not task.done() and (self.queues.pending or self.open or self.given_up):
                 await asyncio.sleep(1)
@@ -328,7 +313,7 @@ class Model:
         assert all(offsets == sorted(offsets) for offsets in self.answers.values())
         assert self.queues.oldest_arrival() is None
 
-    async def take(self, step: Put | Pass | Toggle | Retry | Rebalance) -> None:
+    async def take(self, step: Put | Pass | Retry | Rebalance) -> None:
         match step:
             case Put(user, is_request):
                 event = Waiting(0, next(self._offsets), "contract.1#update", 0.0, self.now(), is_request)
@@ -336,10 +321,6 @@ class Model:
                 self.queues.put(user, event)
             case Pass(seconds):
                 await asyncio.sleep(seconds)
-            case Toggle():
-                self.unhindered = False
-                self.admitting, self.toggled_at = not self.admitting, self.now()
-                self.queues.wake()
             case Retry(user):
                 self.retry(user)
             case Rebalance():
@@ -393,7 +374,7 @@ def test_every_event_is_answered_once_in_order_by_one_flight_at_a_time(
     coalesce: bool,
     flights: list[Behaviour],
     given_up: list[Letter],
-    script: list[Put | Pass | Toggle | Retry | Rebalance],
+    script: list[Put | Pass | Retry | Rebalance],
 ) -> None:
     concurrency, share = slots_and_share
     virtual_time.run(Model(concurrency, flights, given_up, coalesce=coalesce, share=share).run(script))

@@ -1,30 +1,36 @@
 import asyncio
+import errno
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import structlog
 
-from consumer.clients.errors import Api, Rejected, Throttled, Unavailable
+from consumer.clients.errors import LocalFault, Rejected, Throttled, Unauthorized, Unavailable
 from consumer.mapping.instants import UnreadableState
 from consumer.ops.metrics import Metrics
 from consumer.stream import sync_results
 from consumer.stream.dead_letters import DeadLetterError, Letter, Reason
-from consumer.stream.flight import Again, Flight, GiveUp, Landed, UserQueue, Verdict
+from consumer.stream.flight import Again, Flight, GiveUp, Landed, Parked, UserQueue, Verdict
 from consumer.stream.giving_up import GivingUp
 from consumer.stream.ledger import Ledger
 from consumer.stream.pending import Waiting
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync import flight as protocol
-from consumer.sync.breaker import Breaker, Gatekeeper, RejectionStreak
+from consumer.sync.attempt import call_of
+from consumer.sync.calls import Failure
+from consumer.sync.evidence import CallDown, Evidence
 from consumer.sync.flight import LeaseLost
 from consumer.sync.outcome import Outcome
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
 REFUSED = Rejected("mailmojo", "patch_contact", 400)
-DOWN = Unavailable("sesamy", "users", 503)
+DOWN = Unavailable("sesamy", "get_user", 503)
 MAX_ATTEMPTS = 3
+NO_CONTROLS: Any = None
+"""The syncer is played, so nobody asks for a control user."""
 
 
 class Bench:
@@ -43,14 +49,15 @@ class Bench:
         self.letters: list[tuple[int, Reason, str, int]] = []
         self.letters_fail: BaseException | None = None
         self.reading_fails: Exception | None = None
-        self.probe_fails: dict[Api, Exception] = {}
-        self.streak = RejectionStreak(lambda: 0.0, lambda: None)
-        self.gatekeeper = Gatekeeper(self.breaker("sesamy"), self.breaker("mailmojo"), self.streak)
+        self.time = 100.0
+        self.others_succeed = True
+        self.evidence = Evidence(self.metrics, clock=lambda: self.time)
         retry = RetryPolicy(max_attempts=MAX_ATTEMPTS, base=1, cap=60, rng=random.Random(7))
-        self.give_up = GivingUp(self.ledger, self, self.read_letter, retry)
+        self.give_up = GivingUp(self.ledger, self, self.read_letter, retry, self.evidence.forget)
         self.worker = Worker(
             self,  # type: ignore[arg-type] # it plays the syncer
-            self.gatekeeper,
+            self.evidence,
+            NO_CONTROLS,
             self.ledger,
             retry=retry,
             metrics=self.metrics,
@@ -58,13 +65,6 @@ class Bench:
         )
         self.queue = UserQueue("email|1")
         self.put(0)
-
-    def breaker(self, api: Api) -> Breaker:
-        async def probe() -> None:
-            if api in self.probe_fails:
-                raise self.probe_fails[api]
-
-        return Breaker(api, probe, metrics=self.metrics, changed=lambda: None, rng=random.Random(1))
 
     def put(self, *offsets: int) -> None:
         for offset in offsets:
@@ -81,7 +81,7 @@ class Bench:
         verdict = await self.worker(flight)
         if isinstance(verdict, GiveUp):
             verdict = await self.give_up(flight, verdict)
-        if isinstance(verdict, Again):
+        if isinstance(verdict, Again | Parked):
             flight.events.extend(self.queue.waiting)
             self.queue.waiting = flight.events
         return verdict
@@ -103,9 +103,16 @@ class Bench:
             flight.reading()
         self.meanwhile(flight)
         end = self.ends.pop(0)
+        self.time += 0.1
         if isinstance(end, Exception):
+            if self.others_succeed:
+                self.others_do(end)
             raise end
         return end
+
+    def others_do(self, error: Exception) -> None:
+        """Have another user succeed in the call of this error."""
+        self.evidence.succeeded("email|other", call_of(error), b'[{"id": 1, "nextBillAt": "2026-02-01"}]')
 
     def may_work(self, generation: int) -> bool:
         return self.fresh and generation == self.generation
@@ -160,8 +167,6 @@ async def test_a_sync_that_ends_well_answers_all_its_events(outcome: Outcome, ev
     assert bench.events("coalesced") == 2
     assert bench.metric("syncs_total", outcome=sync) == 1
     assert bench.committable == 100
-    assert bench.gatekeeper.breakers["sesamy"].successes == 1
-    assert bench.gatekeeper.breakers["mailmojo"].successes == (sync != "skipped")
 
 
 @in_virtual_time
@@ -186,21 +191,76 @@ async def test_refused_again_after_a_fresh_read_is_a_dead_letter() -> None:
 
 
 @in_virtual_time
-async def test_when_users_are_refused_in_a_row_the_one_that_shows_it_is_kept() -> None:
+async def test_refused_again_waits_while_nobody_elses_write_is_accepted_and_is_given_up_promptly_when_one_is() -> None:
     bench = Bench()
-    for user in range(9):
-        bench.streak.rejected(f"email|other-{user}", REFUSED)
+    bench.others_succeed = False
 
-    assert is_again((await bench.fly(REFUSED, REFUSED))[1], 60)
+    *_, last = await bench.fly(*[REFUSED] * 5)
+    assert is_again(last, 10)
     assert bench.letters == []
-    assert bench.committable == 0
+    bench.others_do(REFUSED)
 
-    assert await bench.fly(Outcome.UPDATED) == [Landed()]
-    assert not bench.streak.is_open
+    assert await bench.fly(REFUSED) == [Landed()]
+    assert bench.letters == [(0, "rejected", "Rejected: mailmojo patch_contact: HTTP 400", 6)]
 
 
 @in_virtual_time
-async def test_it_is_exhausted_after_its_attempts_while_probes_succeed() -> None:
+async def test_a7_a_400_of_sesamy_is_a_failure_like_others_and_no_refusal() -> None:
+    bench = Bench()
+    error = Rejected("sesamy", "get_user", 400)
+
+    await bench.fly(*[error] * MAX_ATTEMPTS)
+
+    assert bench.letters == [(0, "exhausted", "Rejected: sesamy get_user: HTTP 400", MAX_ATTEMPTS)]
+
+
+@in_virtual_time
+async def test_a6_a_403_for_one_user_while_the_call_succeeds_for_others_counts_for_that_user() -> None:
+    bench = Bench()
+    error = Unauthorized("sesamy", "list_contracts", 403)
+
+    await bench.fly(*[error] * MAX_ATTEMPTS)
+
+    assert [letter[1] for letter in bench.letters] == ["exhausted"]
+
+
+@pytest.mark.parametrize("error", [DOWN, REFUSED, KeyError(), UnreadableState("contract.expiresAt is not a time")])
+@in_virtual_time
+async def test_a_call_that_is_down_parks_its_users_and_exhausts_nobody(error: Exception) -> None:
+    bench = Bench()
+    bench.others_succeed = False
+    for user in ("email|2", "email|3"):
+        bench.evidence.failed(user, call_of(error), Failure(began=90, status=503, text="down"))
+
+    assert await bench.fly(error, CallDown(call_of(error))) == [Parked(), Parked()]
+
+    assert bench.queue.attempts == 0
+    assert list(bench.evidence.reasons()) == [call_of(error)[0]]
+    assert not bench.letters
+
+
+@in_virtual_time
+async def test_a_call_that_is_back_before_its_user_is_parked_is_tried_at_once() -> None:
+    bench = Bench()
+
+    assert await bench.fly(CallDown(call_of(DOWN))) == [Again(0)]
+
+
+@pytest.mark.parametrize("error", [LocalFault("mailmojo", "get_contact"), OSError(errno.EMFILE, "too many open files")])
+@in_virtual_time
+async def test_a15_a_lack_of_file_descriptors_is_nobodys_attempt(error: Exception) -> None:
+    bench = Bench()
+
+    verdicts = await bench.fly(*[error] * 20)
+
+    assert all(is_again(verdict, 10) for verdict in verdicts)
+    assert bench.queue.attempts == 0
+    assert bench.evidence.reasons() == {}
+    assert not bench.letters
+
+
+@in_virtual_time
+async def test_it_is_exhausted_after_its_attempts_while_the_same_call_succeeds_for_others() -> None:
     bench = Bench()
     bench.put(1, 2)
 
@@ -208,22 +268,22 @@ async def test_it_is_exhausted_after_its_attempts_while_probes_succeed() -> None
 
     assert all(is_again(wait, 60) for wait in waits)
     assert end == Landed()
-    assert bench.letters == [(2, "exhausted", "Unavailable: sesamy users: HTTP 503", MAX_ATTEMPTS)]
+    assert bench.letters == [(2, "exhausted", "Unavailable: sesamy get_user: HTTP 503", MAX_ATTEMPTS)]
     assert (bench.events("dead_lettered"), bench.events("coalesced")) == (1, 2)
     assert bench.metric("retries_total") == MAX_ATTEMPTS - 1
     assert bench.committable == 100
 
 
 @in_virtual_time
-async def test_an_outage_exhausts_nobody() -> None:
+async def test_one_user_who_fails_alone_is_tried_again_and_again_and_never_exhausted() -> None:
     bench = Bench()
-    bench.probe_fails["sesamy"] = DOWN
+    bench.others_succeed = False
 
     verdicts = await bench.fly(*[DOWN] * 20)
 
-    assert all(is_again(verdict, 1) for verdict in verdicts)
+    assert all(is_again(verdict, 10) for verdict in verdicts)
     assert bench.queue.attempts == 0
-    assert bench.gatekeeper.reasons() == {"sesamy": "sesamy users: HTTP 503"}
+    assert bench.evidence.reasons() == {}
     assert not bench.letters
 
 
@@ -231,7 +291,7 @@ async def test_an_outage_exhausts_nobody() -> None:
 async def test_being_throttled_exhausts_nobody() -> None:
     bench = Bench()
 
-    verdicts = await bench.fly(*[Throttled("sesamy", "users", 429)] * 20)
+    verdicts = await bench.fly(*[Throttled("sesamy", "get_user", 429)] * 20)
 
     assert all(is_again(verdict, 1) for verdict in verdicts)
     assert bench.queue.attempts == 0
@@ -316,7 +376,7 @@ async def test_a_fault_of_ours_holds_back_its_user_only_and_its_text_is_not_told
 
     assert all(is_again(wait, 60) for wait in waits)
     assert end == Landed()
-    assert bench.letters == [(0, "exhausted", "Fault: KeyError", MAX_ATTEMPTS)]
+    assert bench.letters == [(0, "exhausted", "InternalError: KeyError", MAX_ATTEMPTS)]
     assert any("sync.fault" in line and "KeyError" in line for line in lines)
     assert not any("kari" in line for line in lines)
 
@@ -324,10 +384,11 @@ async def test_a_fault_of_ours_holds_back_its_user_only_and_its_text_is_not_told
 @in_virtual_time
 async def test_a_state_that_cannot_be_read_is_exhausted_in_the_end() -> None:
     bench = Bench()
+    text = "contract.nextBillAt is not an ISO 8601 time"
 
-    await bench.fly(*[UnreadableState("nextBillAt is not an ISO 8601 time")] * MAX_ATTEMPTS)
+    await bench.fly(*[UnreadableState(text)] * MAX_ATTEMPTS)
 
-    assert bench.letters == [(0, "exhausted", "UnreadableState: nextBillAt is not an ISO 8601 time", MAX_ATTEMPTS)]
+    assert bench.letters == [(0, "exhausted", f"UnreadableState: {text}", MAX_ATTEMPTS)]
 
 
 @pytest.mark.parametrize("end", [Outcome.SKIPPED_GUEST, REFUSED, DOWN], ids=["ends well", "refused", "exhausted"])

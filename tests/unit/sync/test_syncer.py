@@ -19,6 +19,9 @@ from consumer.service import rules_of
 from consumer.settings import Settings
 from consumer.stream.flight import Flight, UserQueue
 from consumer.stream.pending import Waiting
+from consumer.sync.attempt import Attempt
+from consumer.sync.controls import Controls
+from consumer.sync.evidence import Evidence
 from consumer.sync.flight import LeaseLost
 from consumer.sync.syncer import Syncer
 from tests.unit.clients.scripted import Token
@@ -47,6 +50,8 @@ class FakeWire:
 
 
 class FakeFields:
+    status = "complete"
+
     async def ensure(self) -> None:
         pass
 
@@ -78,13 +83,16 @@ async def test_a19_a_gate_that_closes_just_before_a_write_does_not_separate_it_f
     queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
     flight = Flight(queue, lease, coalesce=True, wrote=lambda _flight, _audit: None)
 
+    evidence = Evidence(metrics, clock=asyncio.get_running_loop().time)
+    attempt = Attempt("kari", flight, evidence, Controls(SesamyClient(sesamy), mailmojo, evidence))
+
     def close_twice() -> None:
         gate.close(1)
         loop = asyncio.get_running_loop()
         loop.call_at(loop.time() + 1 + 1e-10, gate.close, 60)  # when the write has its permit and its task did not run
 
     wire.on_contact = close_twice
-    task = asyncio.create_task(syncer.sync("kari", flight))
+    task = asyncio.create_task(syncer.sync("kari", attempt))
     await asyncio.sleep(30)
     lease.fresh = False
     with pytest.raises(LeaseLost):

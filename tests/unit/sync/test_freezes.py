@@ -1,0 +1,46 @@
+from consumer.sync.freezes import Freezes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float, freezes: Freezes) -> None:
+        """Let time pass while the event loop runs."""
+        for _ in range(round(seconds * 4)):
+            self.now += 0.25
+            freezes._tick()
+
+
+def test_a15_a_request_that_was_open_across_a_freeze_is_known() -> None:
+    clock = Clock()
+    freezes = Freezes(clock)
+    clock.pass_by(10, freezes)
+    began = clock.now - 1
+    clock.now += 12  # stopped, or the machine paused
+
+    assert freezes.since(began)  # also before the next tick
+
+
+def test_a_request_that_began_right_after_a_freeze_may_have_met_a_dead_connection() -> None:
+    clock = Clock()
+    freezes = Freezes(clock)
+    clock.now += 12
+    clock.pass_by(1, freezes)
+
+    assert freezes.since(clock.now)
+    clock.pass_by(2, freezes)
+    assert not freezes.since(clock.now)
+
+
+def test_a_busy_loop_is_no_freeze() -> None:
+    clock = Clock()
+    freezes = Freezes(clock)
+    for _ in range(50):
+        clock.now += 1.5
+        freezes._tick()
+
+    assert not freezes.since(clock.now - 5)
