@@ -7,20 +7,19 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer import kafka, kafka_clients, sync_requests
+from consumer import kafka, kafka_clients
 from consumer.clients.build import open_clients
 from consumer.clock import suspended_time
 from consumer.failure import Failure
-from consumer.kafka_clients import ReplaceableClient, ReplaceableProducer
+from consumer.kafka_clients import ReplaceableClient
 from consumer.mapping.state import Rules
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
@@ -30,14 +29,14 @@ from consumer.ops.tracing import open_tracing
 from consumer.settings import Settings
 from consumer.stopping import stopping
 from consumer.stream.committer import Committer
-from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic
 from consumer.stream.giving_up import GivingUp
 from consumer.stream.intake import Intake
-from consumer.stream.late_writes import LateWrites, SyncRequestTopic
+from consumer.stream.late_writes import LateWrites
 from consumer.stream.ledger import Ledger
 from consumer.stream.limits import Limits
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
+from consumer.stream.outgoing import open_outgoing
 from consumer.stream.partition_starts import PartitionStarts
 from consumer.stream.quota_share import QuotaShare
 from consumer.stream.record_lookup import RecordLookup
@@ -50,6 +49,9 @@ from consumer.sync.evidence import Evidence
 from consumer.sync.freezes import Freezes
 from consumer.sync.syncer import Syncer
 from consumer.sync.trials import Trials
+
+if TYPE_CHECKING:
+    from consumer.stream.dead_letters import DeadLetters
 
 _log = structlog.get_logger("service")
 
@@ -167,22 +169,16 @@ async def open_service(
             heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
             shutdown_timeout=settings.sync.shutdown_timeout,
         )
-        producer, cluster = await _connect(settings, stack, limits)
+        outgoing = await stack.enter_async_context(open_outgoing(settings, metrics))
+        cluster = await _connect(settings, stack, limits)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
         ledger = Ledger(metrics, time.time)
         recent = Recent(time.time)
-        dead_letter_topic = DeadLetterTopic(
-            producer.use,
-            settings.kafka.dead_letter_topic,
-            metrics=metrics,
-            wall_clock=time.time,
-            explain=partial(kafka.explain, settings.kafka),
-        )
-        dead_letters = RememberedDeadLetters(dead_letter_topic, recent)
+        stored, is_dry = outgoing.dead_letters, settings.sync.dry_run
+        dead_letters: DeadLetters = stored if is_dry else RememberedDeadLetters(stored, recent)
         malformed = MalformedRecords(dead_letters, ledger)
-        requests = SyncRequestTopic(producer.use, topic, partial(sync_requests.encode, settings))
-        late_writes = LateWrites(requests.request_sync, membership, clock=suspended_time, metrics=metrics)
+        late_writes = LateWrites(outgoing.request_sync, membership, clock=suspended_time, metrics=metrics)
         queues: UserQueues
 
         def retry_now(user_ids: Iterable[str]) -> None:
@@ -294,7 +290,7 @@ async def open_service(
             clients=clients,
             metrics=metrics,
             recent=recent,
-            dead_letters=dead_letter_topic,
+            dead_letters=outgoing.dead_letters,
             share=share,
             late_writes=late_writes,
         )
@@ -321,24 +317,18 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-async def _connect(
-    settings: Settings, stack: AsyncExitStack, limits: Limits
-) -> tuple[ReplaceableProducer, ReplaceableClient[AIOKafkaAdminClient]]:
-    """Start the clients beside the consumer; neither can keep the service from ending, whatever the broker does."""
+async def _connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> ReplaceableClient[AIOKafkaAdminClient]:
+    """Start the client that asks about the group and the topic; it cannot keep the service from ending."""
     own, patience = settings.kafka, {"request_timeout_ms": int(limits.call_timeout * 1000)}
-    producer = ReplaceableProducer(
-        lambda: kafka.letter_producer_arguments(own, STORE_SECONDS), own, timeout=STORE_SECONDS
-    )
     cluster = ReplaceableClient(
         lambda: AIOKafkaAdminClient(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
     )
+    stack.push_async_callback(cluster.close)
     try:
-        for client in (producer, cluster):
-            stack.push_async_callback(client.close)
-            await client.get()
+        await cluster.get()
     except (KafkaError, OSError) as error:
         raise Failure(kafka.explain(own, error)) from error
-    return producer, cluster
+    return cluster
 
 
 async def _start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafkaConsumer:

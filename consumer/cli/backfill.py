@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
-from consumer.cli.loading import load_settings
+from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import duration, shown, time_left
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
@@ -56,6 +56,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
+    args.dry_run = is_dry_run(args)
     settings = load_settings(args, needs={"sesamy"} if args.dry_run else {"kafka", "sesamy"})
 
     from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from consumer import files
 from consumer.cli import INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
-from consumer.cli.loading import load_settings
+from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import shown
 from consumer.event_loop import run_loop
 from consumer.settings import Settings, SettingsError
@@ -245,6 +245,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
+    args.dry_run = is_dry_run(args)
     settings = _settings(args)
     if not (args.yes or args.dry_run or sys.stdin.isatty()):
         raise SettingsError(
@@ -258,7 +259,7 @@ def _retry(args: argparse.Namespace) -> int:
     plan = run_loop(retry.plan(settings, wanted, times, **options_of_plan))
     count = len(plan.chosen)
     if not args.json:
-        _print_plan(plan, settings.kafka.topic, certain=args.yes)
+        _print_plan(plan, settings.kafka.topic, certain=args.yes and not args.dry_run)
     work, complete = retry.PutBack(settings, plan), True
     if count and not args.dry_run:
         if not args.yes and not output.confirms(f"Type {count} to put them back: ", str(count)):

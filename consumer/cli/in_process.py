@@ -32,7 +32,8 @@ async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: boo
             await _refuse_beside_service(settings, admin)
         clients = await stack.enter_async_context(open_clients(settings, metrics))
         clients.set_share(1.0)
-        syncer = Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules_of(settings), metrics)
+        rules = rules_of(settings)
+        syncer = Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules, metrics, dry_run=dry_run)
         results = []
         for user_id in user_ids:
             if admin:

@@ -20,6 +20,18 @@ def load_settings(args: argparse.Namespace, *, needs: Collection[str] = EVERY_PA
     return settings
 
 
+def is_dry_run(args: argparse.Namespace) -> bool:
+    """Tell whether a command must write nothing: as its option `--dry-run` says, or SYNC_DRY_RUN.
+
+    Raises:
+        SettingsError: something is unknown or wrong.
+    """
+    if not args.dry_run and load(os.environ, args.config, needs=()).sync.dry_run:
+        output.complain("SYNC_DRY_RUN is true: nothing is written, as with --dry-run")
+        return True
+    return bool(args.dry_run)
+
+
 def load_service_settings(args: argparse.Namespace, *, needs: Collection[str] = EVERY_PART) -> Settings:
     """Return the settings of a service, and begin its log with what is likely a mistake in them.
 

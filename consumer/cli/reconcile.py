@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.cli import DONE, FAILED, INTERRUPTED, options, output
 from consumer.cli.interrupting import interruptible
-from consumer.cli.loading import load_settings
+from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import shown, wipe
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
@@ -68,8 +68,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _handle(args: argparse.Namespace) -> int:
+    args.dry_run = is_dry_run(args)
     settings = load_settings(args, needs={"sesamy", "mailmojo"})
-    args.dry_run = args.dry_run or settings.sync.dry_run
     if not (args.dry_run or args.yes or args.expect is not None or sys.stdin.isatty()):
         raise SettingsError(
             "reconcile asks before it clears contacts, and nobody is at the terminal: "

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct, to_builtins
 
 from consumer.cli import output
-from consumer.cli.loading import load_settings
+from consumer.cli.loading import is_dry_run, load_settings
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.settings import Settings
@@ -108,6 +108,7 @@ def _seconds(text: str) -> float:
 
 
 def _handle(args: argparse.Namespace) -> int:
+    args.dry_run = is_dry_run(args)
     in_process = args.direct or args.dry_run
     settings = load_settings(args, needs={"kafka", "sesamy", "mailmojo"} if in_process else {"kafka"})
 

@@ -18,10 +18,10 @@ from consumer.ops.recent import Recent
 from consumer.ops.verdict import judge
 from consumer.settings import Settings
 from consumer.stream.committer import Committer
-from consumer.stream.dead_letters import DeadLetterTopic
 from consumer.stream.late_writes import LateWrites
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
+from consumer.stream.outgoing import DeadLetterStore
 from consumer.stream.quota_share import QuotaShare
 from consumer.stream.source import Source
 from consumer.stream.user_queues import UserQueues
@@ -45,7 +45,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     recent: Recent
     late_writes: LateWrites
-    dead_letters: DeadLetterTopic
+    dead_letters: DeadLetterStore
     share: QuotaShare
 
 

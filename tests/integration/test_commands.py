@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from consumer.sandbox.contacts import SESAMY_FIELDS
 from tests.integration.stage import VENDOR, Stage, event, stop
 from tests.kafka_broker import KafkaBroker
+from tests.kafka_client import Message
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
 
@@ -202,3 +203,35 @@ async def test_p9_variables_of_kubernetes_are_ignored_and_a_misspelt_one_is_name
     assert "warning  settings" in checked.output()
     assert checked.output().count("SYNC_CONCURENCY") == 1
     await stop(service)
+
+
+async def test_k14_a_dry_service_stores_no_dead_letter_and_passes_what_would_be_one(stage: Stage) -> None:
+    failing, other = stage.users(2)
+    stage.fail(api="sesamy", key=failing, operation="get_user", status=500)
+    letters = f"{stage.topic}.dead-letters"
+    await stage.send(Message(b"x", b"nonsense"), event(failing), event(other))
+    before = await groups(stage.kafka)
+    dry = await stage.service(SYNC_DRY_RUN="true", SYNC_MAX_ATTEMPTS="2")
+    (own,) = await groups(stage.kafka) - before
+    await stage.all_committed(group=own)
+    assert await stage.kafka.read_all(letters) == []
+    assert {line["reason"] for line in dry.events("dead_letter.would_be_stored")} == {"malformed", "exhausted"}
+    assert await dry.metric("dead_letters_total") == 0
+    assert await dry.metric("events_total", outcome="dead_lettered") == 2
+    assert (await dry.status())["recent_dead_letters"] == []
+    await stop(dry)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sync",), ("sync", "--direct"), ("sync", "--no-wait"), ("backfill",), ("dead-letters", "retry", "--yes")],
+)
+async def test_k14_with_the_setting_a_command_writes_nothing_either(stage: Stage, command: tuple[str, ...]) -> None:
+    (user_id,) = stage.users(1)
+    await stage.kafka.produce(f"{stage.topic}.dead-letters", [Message(user_id.encode(), b"{}")])
+    arguments = (*command, user_id) if command[0] == "sync" else command
+    done = await stage.finish(*arguments, settings={"SYNC_DRY_RUN": "true"})
+    assert done.returncode == 0, done.output()
+    assert "would be" in done.output()
+    assert stage.writes_since(0) == []
+    assert sum((await stage.kafka.end_offsets(stage.topic)).values()) == 0
