@@ -58,7 +58,7 @@ async def open_clients(
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
         )
-        sesamy_wire = Wire("sesamy", session, metrics, inject=inject)
+        sesamy_wire = Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies)
         credentials = ClientCredentials(
             settings.sesamy.token_url,
             settings.sesamy.client_id,
@@ -73,7 +73,7 @@ async def open_clients(
         mailmojo = Transport(
             "mailmojo",
             settings.mailmojo.api_url,
-            Wire("mailmojo", session, metrics, timeout=write_timeout, inject=inject),
+            Wire("mailmojo", session, metrics, timeout=write_timeout, inject=inject, proxies=settings.proxies),
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -29,6 +29,7 @@ from consumer.clients.bounds import (
 from consumer.clients.deadlines import Deadlines
 from consumer.clients.errors import Api, ApiError, LocalFault, TooLarge, Unavailable, Unreachable
 from consumer.ops.metrics import Metrics
+from consumer.settings.proxies import Proxies, Proxy
 
 READ_TIMEOUT: Final = 10.0
 """Seconds from sending a request to its whole answer, unless whoever calls has less patience."""
@@ -77,15 +78,18 @@ def exact_url(base: URL, path: str, query: str) -> URL:
 
 
 @asynccontextmanager
-async def open_session(*, connect_timeout: float = CONNECT_TIMEOUT) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(
+    *, connect_timeout: float = CONNECT_TIMEOUT, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
     """Open the one session of a process.
 
     The number of connections is bounded by that of the requests under way; a bound of its own would have requests wait
-    for a free connection, and take that for a slow server. Cookies are neither kept nor sent, and redirects, proxies
-    and credentials of the environment are not followed.
+    for a free connection, and take that for a slow server. Cookies are neither kept nor sent. aiohttp does not look
+    into the environment (`trust_env`): beside the proxies it would take credentials from a .netrc file. `tls` replaces
+    the authorities of the machine.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=BoundedResponse,
         auto_decompress=False,  # `BoundedResponse` does, within bounds
@@ -115,6 +119,7 @@ class Wire:
         *,
         timeout: float = READ_TIMEOUT,
         inject: Callable[[dict[str, str]], None] | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         """Send with this session; `inject` adds the trace context to headers, where somebody traces."""
         self._api = api
@@ -123,6 +128,8 @@ class Wire:
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._deadlines = Deadlines(timeout)
         self._inject = inject
+        self._proxies = proxies or Proxies()
+        self._routes: dict[str, _Route] = {}
 
     async def send(
         self, method: str, url: URL, *, operation: str, headers: dict[str, str], body: bytes | None = None
@@ -139,18 +146,21 @@ class Wire:
             self._inject(headers)
         began = time.perf_counter()
         status = "error"
+        route = self._routes.get(url.raw_authority) or self._route(url)
         state = Progress()
         progress.set(state)
         try:
             with self._deadlines.begin():
                 # Not as a context: a response that is read to its end has given its connection back already.
-                response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
+                response = await self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False, **route.options
+                )
                 state.status = response.status
                 answer = Answer(response.status, await _body(response), response.headers)
                 status = str(answer.status)
         # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
         except Exception as error:  # noqa: BLE001 - aiohttp raises more than it documents, such as UnicodeError
-            raise self._failure(operation, error, state) from None
+            raise self._failure(operation, error, state, route) from None
         finally:
             self._duration_of(operation, status).observe(time.perf_counter() - began)
         return answer
@@ -163,24 +173,45 @@ class Wire:
             self._durations[operation, status] = found
         return found
 
-    def _failure(self, operation: str, error: Exception, state: Progress) -> ApiError:
+    def _route(self, url: URL) -> "_Route":
+        proxy = self._proxies.of(url.host or "", url.port or 443) if url.scheme == "https" else None
+        route = self._routes[url.raw_authority] = _Route(proxy)
+        return route
+
+    def _failure(self, operation: str, error: Exception, state: Progress, route: "_Route") -> ApiError:
         """Return what the error means, without host or URL."""
         about = (self._api, operation, state.status)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return Unreachable(*about, f"no connection within {self._session.timeout.connect:g} s")
+            return Unreachable(*about, f"no connection within {self._session.timeout.connect:g} s{route.through}")
         if isinstance(error, TimeoutError) and error.errno is None:
             if state.sent:
                 return Unavailable(*about, f"no answer within {self._deadlines.seconds:g} s")
-            return Unreachable(*about, f"no connection within {self._deadlines.seconds:g} s")
+            return Unreachable(*about, f"no connection within {self._deadlines.seconds:g} s{route.through}")
         if isinstance(error, ResponseTooLargeError):
             return TooLarge(*about, str(error))
         if isinstance(error, UnreadableResponseError):
             return Unavailable(*about, str(error))
         if _is_local(error):
             return LocalFault(*about, _reason(error))
-        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
-            return Unreachable(*about, _reason(error))
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return Unreachable(*about, f"no connection{route.through}, which answered HTTP {error.status}")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Unreachable(*about, f"{_reason(error)}{route.through}")
         return Unavailable(*about, _reason(error))
+
+
+class _Route:
+    """The way to one host: directly, or through a proxy."""
+
+    def __init__(self, proxy: Proxy | None) -> None:
+        self.options: dict[str, Any] = {}
+        self.through = ""
+        """For the text of an error: which setting led there."""
+        if proxy is not None:
+            self.through = f" through the proxy of {proxy.variable}"
+            self.options["proxy"] = URL(proxy.url)
+            if proxy.authorization.value:
+                self.options["proxy_headers"] = {"Proxy-Authorization": proxy.authorization.value}
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -14,6 +14,7 @@ from consumer.kafka_tls import client_context
 from consumer.masking import remember_secret
 from consumer.secret import Secret
 from consumer.settings import doubts
+from consumer.settings.proxies import Proxies, proxies_of
 from consumer.settings.tree import (
     SECTIONS,
     AdminSettings,
@@ -84,11 +85,19 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
             *(f"{name} is no setting; did you mean {meant}?" for name, meant in misspelt.items()),
             *_exposed(rows, given, source),
         ),
+        proxies=_proxies(environ) if {"sesamy", "mailmojo"} & set(needs) else Proxies(),
     )
     _check_topics(settings.kafka, given)
     _check_security(settings.kafka, given)
     _check_retries(settings.sync, given)
     return settings
+
+
+def _proxies(environ: Mapping[str, str]) -> Proxies:
+    try:
+        return proxies_of(environ)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _read_config(environ: Mapping[str, str], config: Path | None) -> tuple[dict[str, Any], str]:

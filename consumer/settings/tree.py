@@ -16,6 +16,7 @@ from msgspec.structs import fields, force_setattr
 
 from consumer.secret import Secret
 from consumer.settings import parsers, urls
+from consumer.settings.proxies import Proxies
 
 
 class Setting(Struct, frozen=True):
@@ -256,6 +257,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log: LogSettings = field(default_factory=LogSettings)
     doubts: tuple[str, ...] = ()
     """What is likely a mistake though it is allowed, one line each; no setting itself."""
+    proxies: Proxies = Proxies()
 
     @property
     def group_id(self) -> str:
