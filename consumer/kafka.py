@@ -146,7 +146,8 @@ async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         Failure: Kafka cannot be reached within about 5 s, or refuses; the text names the settings.
     """
     arguments = connection_arguments(kafka)
-    await _reach(kafka, arguments)
+    if (failure := await bootstrap_failure(kafka, arguments)) is not None:
+        raise Failure(explain(kafka, failure)) from failure
     client = AIOKafkaAdminClient(**arguments, request_timeout_ms=int(_CALL_SECONDS * 1000))
     try:
         async with asyncio.timeout(_CALL_SECONDS):
@@ -312,8 +313,11 @@ def _otherwise(kafka: KafkaSettings) -> str:
     return f"KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}, and that port may want {wanted}"
 
 
-async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
-    """Connect to the bootstrap servers at once until one answers: aiokafka itself keeps the reasons to its log."""
+async def bootstrap_failure(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> Exception | None:
+    """Connect to the bootstrap servers at once until one answers, and return why none did, or None.
+
+    aiokafka itself keeps the reasons to its log. `arguments` are those of `connection_arguments`.
+    """
     own = {key: value for key, value in arguments.items() if key != "bootstrap_servers"}
 
     async def connect(host: str, port: int) -> Exception | None:
@@ -327,9 +331,9 @@ async def _reach(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> None:
 
     hosts = collect_hosts(kafka.bootstrap_servers)
     failures = await asyncio.gather(*(connect(host, port) for host, port, _ in hosts))
-    if all(failures):
-        worst = min(failures, key=lambda failure: isinstance(failure, TimeoutError))  # the most telling one first
-        raise Failure(explain(kafka, worst or TimeoutError())) from worst
+    if not all(failures):
+        return None
+    return min(failures, key=lambda failure: isinstance(failure, TimeoutError))  # the most telling one first
 
 
 def _text(error: BaseException) -> str:

@@ -7,19 +7,19 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumer import kafka, kafka_clients
+from consumer import kafka, kafka_clients, kafka_outlook, service_kafka
 from consumer.clients.build import open_clients
 from consumer.clock import suspended_time
 from consumer.failure import Failure
-from consumer.kafka_clients import ReplaceableClient
+from consumer.kafka_connections import ConnectionWatch
 from consumer.mapping.state import Rules
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
@@ -30,6 +30,7 @@ from consumer.settings import Settings
 from consumer.stopping import stopping
 from consumer.stream.committer import Committer
 from consumer.stream.giving_up import GivingUp
+from consumer.stream.group import Group
 from consumer.stream.intake import Intake
 from consumer.stream.late_writes import LateWrites
 from consumer.stream.ledger import Ledger
@@ -41,7 +42,7 @@ from consumer.stream.partition_starts import PartitionStarts
 from consumer.stream.quota_share import QuotaShare
 from consumer.stream.record_lookup import RecordLookup
 from consumer.stream.source import Source
-from consumer.stream.start_offsets import Layout, StartOffsets
+from consumer.stream.start_offsets import StartOffsets
 from consumer.stream.user_queues import UserQueues
 from consumer.stream.worker import RetryPolicy, Worker
 from consumer.sync.controls import Controls
@@ -57,9 +58,6 @@ _log = structlog.get_logger("service")
 
 _FINISHING: Final = 1.5
 """Seconds of the shutdown for requests of syncs that are not stored yet."""
-
-_START_SECONDS: Final = 8.0
-"""Until a consumer that cannot find a broker has failed to start."""
 
 
 async def run(settings: Settings) -> int:
@@ -122,7 +120,7 @@ class Service:
                     tasks.create_task(parts.share.run(), name="quota-share"),
                     tasks.create_task(self._stop_when(stopping), name="stop"),
                 ]
-                await tasks.create_task(parts.source.run(), name="source")
+                await tasks.create_task(parts.group.run(), name="group")
                 for helper in helpers:
                     helper.cancel()
         except* KafkaError as refusals:
@@ -134,7 +132,7 @@ class Service:
         await stopping.wait()
         queues = self._parts.queues
         _log.info("service.stopping", users_in_flight=queues.in_flight, events_pending=queues.pending)
-        self._parts.source.stop()
+        self._parts.group.stop()
 
 
 @asynccontextmanager
@@ -170,7 +168,7 @@ async def open_service(
             shutdown_timeout=settings.sync.shutdown_timeout,
         )
         outgoing = await stack.enter_async_context(open_outgoing(settings, metrics))
-        cluster = await _connect(settings, stack, limits)
+        cluster = await service_kafka.connect(settings, stack, limits)
         rng = random.Random()  # noqa: S311 - jitter, not a secret
 
         ledger = Ledger(metrics, time.time)
@@ -235,7 +233,8 @@ async def open_service(
             new_trace=tracing.sync if tracing else None,
         )
         give_up = GivingUp(ledger, dead_letters, lookup.letter, retry, evidence.forget)
-        share = QuotaShare(lambda: _partitions(cluster, topic), clients.set_share, timeout=limits.call_timeout)
+        count = partial(service_kafka.partitions, cluster, topic)
+        share = QuotaShare(count, clients.set_share, timeout=limits.call_timeout)
         intake = Intake(
             queues,
             ledger,
@@ -245,47 +244,59 @@ async def open_service(
             clock=time.monotonic,
             carried=tracing.carried if tracing else None,
         )
-        consumer = await _start_consumer(settings, more)
-        stack.push_async_callback(kafka.stop, consumer)
-        committer = Committer(
-            consumer,
-            ledger,
-            membership,
-            topic=topic,
-            timeout=limits.call_timeout,
-            metrics=metrics,
-            leased=queues.open,
-        )
-        lookup_of_starts = StartOffsets(
-            consumer,
-            lambda: _layout(cluster, topic, settings.group_id),
-            topic=topic,
-            reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
-            metrics=metrics,
-            clock=time.monotonic,
-        )
-        source = Source(
-            consumer,
-            PartitionStarts(lookup_of_starts, timeout=limits.call_timeout, wall_clock=time.time, counted=share.counted),
-            intake,
-            committer,
-            queues=queues,
-            malformed=malformed,
-            ledger=ledger,
-            membership=membership,
-            topic=topic,
+
+        async def build() -> Source:
+            consumer = await service_kafka.start_consumer(settings, more)
+            starts = StartOffsets(
+                consumer,
+                lambda: service_kafka.layout(cluster, topic, settings.group_id),
+                topic=topic,
+                reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
+                metrics=metrics,
+                clock=time.monotonic,
+            )
+            committer = Committer(
+                consumer,
+                ledger,
+                membership,
+                topic=topic,
+                timeout=limits.call_timeout,
+                metrics=metrics,
+                leased=queues.open,
+            )
+            return Source(
+                consumer,
+                PartitionStarts(starts, timeout=limits.call_timeout, wall_clock=time.time, counted=share.counted),
+                intake,
+                committer,
+                queues=queues,
+                malformed=malformed,
+                ledger=ledger,
+                membership=membership,
+                topic=topic,
+                limits=limits,
+                metrics=metrics,
+                share=share,
+                connections=ConnectionWatch(consumer, timeout=limits.connection_timeout, clock=time.monotonic),
+                polled=tracing.polled if tracing and tracing.records_spans else None,
+            )
+
+        group = Group(
+            build,
+            partial(kafka_outlook.look, settings.kafka),
+            partial(kafka_outlook.credentials, settings.kafka),
+            partial(kafka.explain, settings.kafka),
             limits=limits,
             metrics=metrics,
-            share=share,
-            polled=tracing.polled if tracing and tracing.records_spans else None,
         )
+        stack.push_async_callback(group.close)
+        await group.start()
         parts = Parts(
             settings=settings,
-            source=source,
+            group=group,
             queues=queues,
             malformed=malformed,
             membership=membership,
-            committer=committer,
             evidence=evidence,
             clients=clients,
             metrics=metrics,
@@ -315,44 +326,3 @@ def rules_of(settings: Settings) -> Rules:
         guest_prefixes=settings.sync.guest_prefixes,
         clear_value="" if settings.mailmojo.clear_value == "empty" else None,
     )
-
-
-async def _connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> ReplaceableClient[AIOKafkaAdminClient]:
-    """Start the client that asks about the group and the topic; it cannot keep the service from ending."""
-    own, patience = settings.kafka, {"request_timeout_ms": int(limits.call_timeout * 1000)}
-    cluster = ReplaceableClient(
-        lambda: AIOKafkaAdminClient(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
-    )
-    stack.push_async_callback(cluster.close)
-    try:
-        await cluster.get()
-    except (KafkaError, OSError) as error:
-        raise Failure(kafka.explain(own, error)) from error
-    return cluster
-
-
-async def _start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafkaConsumer:
-    """Return a started consumer of the group, which has not subscribed yet.
-
-    Raises:
-        Failure: Kafka is out of reach, or the certificates cannot be loaded.
-    """
-
-    def build() -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
-
-    try:
-        return await kafka_clients.start(build, settings.kafka, _START_SECONDS)
-    except (KafkaError, OSError) as error:
-        raise Failure(kafka.explain(settings.kafka, error)) from error
-
-
-async def _partitions(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str) -> int:
-    async with cluster.use() as client:
-        return len(await kafka_clients.partition_leaders(client, topic))
-
-
-async def _layout(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str, group_id: str) -> Layout:
-    async with cluster.use() as client:
-        leaders = await kafka_clients.partition_leaders(client, topic)
-        return Layout(leaders, await kafka.group_offsets(client, group_id, topic, len(leaders)))

@@ -63,6 +63,9 @@ class Metrics:
             "waiting_partitions", "Assigned partitions that could not be started yet, as one without a leader."
         )
         self.rebalances = self._counter("rebalances_total", "Assignments received from the group.")
+        self.kafka_rebuilds = self._counter(
+            "kafka_rebuilds_total", "Times the group's Kafka clients were replaced, since Kafka did not serve them."
+        )
         self.lease_remaining = self._gauge(
             "lease_remaining_seconds",
             "For how long writes may still start unless a commit succeeds; 0 without a lease.",

@@ -17,13 +17,12 @@ from consumer.ops.metrics import Metrics
 from consumer.ops.recent import Recent
 from consumer.ops.verdict import judge
 from consumer.settings import Settings
-from consumer.stream.committer import Committer
+from consumer.stream.group import Group
 from consumer.stream.late_writes import LateWrites
 from consumer.stream.malformed import MalformedRecords
 from consumer.stream.membership import Membership
 from consumer.stream.outgoing import DeadLetterStore
 from consumer.stream.quota_share import QuotaShare
-from consumer.stream.source import Source
 from consumer.stream.user_queues import UserQueues
 from consumer.sync.evidence import Evidence, Outage
 
@@ -35,11 +34,10 @@ class Parts(Struct, frozen=True, kw_only=True):
     """The running parts that have something to tell."""
 
     settings: Settings
-    source: Source
+    group: Group
     queues: UserQueues
     malformed: MalformedRecords
     membership: Membership
-    committer: Committer
     evidence: Evidence
     clients: Clients
     metrics: Metrics
@@ -68,11 +66,11 @@ class Overview:
 
     def alive(self) -> bool:
         """Return whether the loop and the one task that polls and commits tick."""
-        return self._parts.source.stuck_for() < self._stuck_after
+        return self._parts.group.stuck_for() < self._stuck_after
 
     def unready(self) -> Mapping[str, str]:
         """Return why no work is done, by what it waits for."""
-        reason = self._parts.source.unready()
+        reason = self._parts.group.unready()
         reasons = {} if reason is None else {"kafka": reason}
         if (problem := self._parts.dead_letters.problem) is not None:
             since = datetime.fromtimestamp(problem.since, UTC).isoformat(timespec="seconds")
@@ -100,7 +98,7 @@ class Overview:
         lag = totals(self._parts.metrics.consumer_lag, "partition")
         return {
             partition: progress | {"lag": lag[partition]}
-            for partition, progress in self._parts.committer.progress().items()
+            for partition, progress in self._parts.group.progress().items()
         }
 
     def status(self) -> Mapping[str, Any]:
@@ -131,7 +129,7 @@ class Overview:
             "lag": sum(progress["lag"] for progress in partitions.values()),
             "partitions": partitions,
             "partitions_waiting": {
-                str(partition): asdict(waiting) for partition, waiting in parts.source.waiting().items()
+                str(partition): asdict(waiting) for partition, waiting in parts.group.waiting().items()
             },
             "waits": self._waits(),
             "apis": self._apis(),

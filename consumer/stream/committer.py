@@ -1,7 +1,8 @@
 """Commits what is done, and so keeps the lease: a commit that the broker accepts proves membership."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ _log = structlog.get_logger("committer")
 _INTERVAL: Final = 1.0
 """Seconds between commits while work is being done: what a crash does again is at most this and what was in flight."""
 
+_LOOK: Final = 0.25
 _RENEWAL: Final = 3.0
 """Seconds between commits while nothing changes."""
 
@@ -82,6 +84,11 @@ class Committer:
         coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
         return coordinator and Member(coordinator.member_id, coordinator.generation)
 
+    def is_connected(self) -> bool:
+        """Return whether the consumer knows the group's coordinator; it forgets one that fails a call."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
+        return coordinator is not None and coordinator.coordinator_id is not None
+
     def begin(self, member: Member | None) -> None:
         """Begin a generation, which was assigned to this member of the group; nothing else may commit in it."""
         self._member = member
@@ -128,6 +135,21 @@ class Committer:
             age >= renewal or self._ledger.commit_plan(self._positions) != self._committed
         ):
             await self.commit()
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """Commit whatever is due while the block runs: the lease has to be valid for the last commit, too."""
+        task = asyncio.create_task(self._renew(), name="renew-lease")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _renew(self) -> None:
+        while True:
+            await self.commit_if_due()
+            await asyncio.sleep(_LOOK)
 
     async def commit(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - a shutdown has less time
         """Commit what is done, changed or not, unless this process may not be a member any more.

@@ -20,3 +20,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     def call_timeout(self) -> float:
         """Seconds until a call of the broker counts as failed: with the broker down `commit()` never returns."""
         return self.session_timeout / 6
+
+    @property
+    def connection_timeout(self) -> float:
+        """Seconds until a connection on which an answer is due and nothing moves counts as dead."""
+        return max(2.0, self.call_timeout)

@@ -59,6 +59,10 @@ class PartitionStarts:
         if self._pending:
             self._task = asyncio.create_task(self._run(found), name="partition-starts")
 
+    def reasons(self) -> str:
+        """Return for people why partitions wait; empty if none does."""
+        return "; ".join(f"partition {partition}: {it.reason}" for partition, it in sorted(self.waiting.items()))
+
     def take(self) -> dict[int, Start]:
         """Return the starts found since the last call.
 

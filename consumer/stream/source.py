@@ -20,6 +20,7 @@ from aiokafka.errors import (
 )
 
 from consumer import kafka
+from consumer.kafka_connections import ConnectionWatch
 from consumer.ops.metrics import Metrics
 from consumer.stream.back_pressure import BackPressure
 from consumer.stream.committer import Committer, Member
@@ -61,6 +62,7 @@ class Source(ConsumerRebalanceListener):
         limits: Limits,
         metrics: Metrics,
         share: QuotaShare,
+        connections: ConnectionWatch,
         polled: Callable[[float, int], None] | None = None,
     ) -> None:
         """Own a started consumer.
@@ -80,6 +82,7 @@ class Source(ConsumerRebalanceListener):
         self._metrics = metrics
         self._share = share
         self._polled = polled
+        self._connections = connections
         self._back_pressure = BackPressure(consumer, queues, malformed, ledger, max_pending=limits.max_pending)
         self._poll: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._revocation: asyncio.Future[None] | None = None
@@ -87,9 +90,12 @@ class Source(ConsumerRebalanceListener):
         self._assigned: frozenset[int] = frozenset()
         self._signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping = False
+        self._given_up = False
         self._left = False
         self.is_member = False
-        self._ticked_at = self._polling_since = self._now()
+        self.was_member = False
+        """Whether this consumer was ever assigned something, be it nothing at all."""
+        self._ticked_at = self._polling_since = self._rebalanced_at = self._idled_at = self._created_at = self._now()
 
     # The listener: signals the owner, and does nothing slow.
 
@@ -105,6 +111,7 @@ class Source(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Have the owner begin a generation."""
         self._assignment = frozenset(place.partition for place in assigned), self._committer.member()
+        self._rebalanced_at = self._now()
         self._notify()
 
     # The owner.
@@ -117,7 +124,7 @@ class Source(ConsumerRebalanceListener):
         """
         self._consumer.subscribe([self._topic], listener=self)
         try:
-            while not self._stopping:
+            while not (self._stopping or self._given_up):
                 await self._step()
         finally:
             await self._leave()
@@ -127,6 +134,34 @@ class Source(ConsumerRebalanceListener):
         self._stopping = True
         self._notify()
 
+    async def close(self) -> None:
+        """Disconnect, also where `run` never ran."""
+        await kafka.stop(self._consumer)
+
+    def give_up(self) -> None:
+        """Ask `run` to end without waiting for anything: another consumer takes over from this one."""
+        self._given_up = True
+        self._notify()
+
+    def served_at(self) -> float:
+        """Return the loop's time of the last proof that Kafka serves this member: a commit that it accepted.
+
+        Without a partition it is when the group's coordinator was last known: aiokafka forgets one that fails.
+        """
+        return max(self._created_at, self._idled_at, self._committer.accepted_at)
+
+    def quiet_for(self) -> float:
+        """Return the seconds since the group last assigned or revoked something: a rebalance takes a session."""
+        return self._now() - self._rebalanced_at
+
+    def progress(self) -> dict[str, dict[str, int]]:
+        """Return by partition how far it was read and how far it is committed."""
+        return self._committer.progress()
+
+    def complaint(self) -> str:
+        """Return what Kafka did last against this member, in a few words."""
+        return self._committer.failure or "the group assigns it no partitions"
+
     def unready(self) -> str | None:
         """Return why no records come, or None: a member may well have no partition, but not a topic without any."""
         if not self.is_member:
@@ -134,15 +169,12 @@ class Source(ConsumerRebalanceListener):
         if not self._consumer.partitions_for_topic(self._topic):
             return f"topic {self._topic} (KAFKA_TOPIC) does not exist any more; create it"
         if self._assigned and not self._membership.partitions:
-            return f"no partition could be started: {self._reasons() or 'asking Kafka where they begin'}"
+            return f"no partition could be started: {self._starts.reasons() or 'asking Kafka where they begin'}"
         return None
 
     def waiting(self) -> dict[int, WaitingPartition]:
         """Return the assigned partitions that could not be started yet; each of them delays only itself."""
-        return dict(sorted(self._starts.waiting.items()))
-
-    def _reasons(self) -> str:
-        return "; ".join(f"partition {number}: {it.reason}" for number, it in self.waiting().items())
+        return self._starts.waiting
 
     def stuck_for(self) -> float:
         """Return for how many seconds the polling or the committing has not moved on; 0 when told to stop.
@@ -157,6 +189,7 @@ class Source(ConsumerRebalanceListener):
 
     async def _step(self) -> None:
         self._ticked_at = self._now()
+        self._connections.look()
         self._signal = asyncio.get_running_loop().create_future()
         if self._revocation is not None and not self._revocation.done():
             await self._end_generation(self._revocation)
@@ -182,6 +215,8 @@ class Source(ConsumerRebalanceListener):
             if self._poll is not None and self._poll.done():
                 await self._take_poll(self._poll)
             if self.is_member:
+                if not self._membership.partitions and self._committer.is_connected():
+                    self._idled_at = self._now()
                 await self._start_partitions()
                 await self._committer.commit_if_due()
 
@@ -233,7 +268,7 @@ class Source(ConsumerRebalanceListener):
         self._starts.begin(partitions, self._notify)
         self._metrics.assigned_partitions.set(len(partitions))
         _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
-        self.is_member = True
+        self.is_member = self.was_member = True
 
     async def _start_partitions(self) -> None:
         """Begin to read partitions of which it is now known where they start."""
@@ -260,28 +295,16 @@ class Source(ConsumerRebalanceListener):
         """Stop intake, end what flies, commit, and let the rebalance go on."""
         if self.is_member:
             deadline = self._now() + self._limits.revoke_budget - self._limits.call_timeout
-            await self._drain(min(self._membership.write_timeout + 0.5, deadline - self._now()))
+            async with self._committer.renewing():
+                await self._queues.settle(min(self._membership.write_timeout + 0.5, deadline - self._now()))
             await self._malformed.settle(max(0.0, deadline - self._now()))
             await self._committer.commit()
             await self._close_generation()
+        self._rebalanced_at = self._now()
         if not revocation.done():
             revocation.set_result(None)
         if self._revocation is revocation:
             self._revocation = None
-
-    async def _drain(self, budget: float, patience: float = 0.0) -> None:
-        """End what flies, and commit meanwhile: the lease has to be valid for the last commit, too."""
-        renewing = asyncio.create_task(self._renew(), name="renew-lease")
-        try:
-            await self._queues.settle(budget, patience=patience)
-        finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
-
-    async def _renew(self) -> None:
-        while True:
-            await self._committer.commit_if_due()
-            await asyncio.sleep(_POLL)
 
     async def _rejoin(self, reason: str) -> None:
         """Drop what waits, without a commit, and join the group anew."""
@@ -313,14 +336,16 @@ class Source(ConsumerRebalanceListener):
         writes = min(self._membership.write_timeout, budget / 4)
         commit = min(self._limits.call_timeout, budget / 4)
         if self.is_member:
-            await self._drain(writes, patience=max(0.0, budget - writes - commit - _LEAVING))
+            patience = max(0.0, budget - writes - commit - _LEAVING) if self._stopping else 0.0
+            async with self._committer.renewing():
+                await self._queues.settle(writes, patience=patience)
             await self._malformed.settle(min(1.0, budget / 10))
             await self._committer.commit(commit)
             await self._close_generation()
         self._left = True
         if self._revocation is not None and not self._revocation.done():
             self._revocation.set_result(None)
-        await kafka.stop(self._consumer)
+        await kafka.stop(self._consumer, 0.5 if self._given_up else 1.5)
         if self._poll is not None:
             self._poll.cancel()
             await asyncio.wait([self._poll], timeout=0.5)

@@ -1,6 +1,7 @@
 """Liveness: the loop lives, and the task that polls and commits is stuck all the same."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -52,6 +53,12 @@ class Committer:
     def member(self) -> None:
         pass
 
+    def is_connected(self) -> bool:
+        return True
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
     async def commit_if_due(self) -> None:
         if self.hangs:
             await asyncio.sleep(100_000)
@@ -91,9 +98,10 @@ class Bench:
             limits=Limits(max_pending=10, session_timeout=SESSION, heartbeat_interval=3, shutdown_timeout=20),
             metrics=Metrics(),
             share=nothing,
+            connections=cast("Any", SimpleNamespace(look=lambda: None)),
         )
         settings = Settings()
-        parts = SimpleNamespace(source=self.source, settings=settings, metrics=Metrics())
+        parts = SimpleNamespace(group=self.source, settings=settings, metrics=Metrics())
         assert settings.kafka.session_timeout == SESSION
         self.overview = Overview(cast("Parts", parts))
 
