@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.json_text import decode_tolerantly, has_halves, without_halves
+
 STANDARD_EVENT_TYPES: Final = (
     "userVendor.1#new",
     "userVendor.1#update",
@@ -85,12 +87,12 @@ def decode_event(value: bytes, pointer: str = "") -> Event:
     if value[:1] == b"\0":  # JSON never starts with one: byte 0, then a schema id of 4 bytes
         value = value[5:]
     try:
-        event = _inside(value, pointer_keys(pointer)) if pointer else _decode(value)
+        event = _inside(value, pointer_keys(pointer)) if pointer else _event(value)
     except msgspec.ValidationError as error:
         raise MalformedEvent(f"not an event: {error}") from error
     except msgspec.DecodeError as error:
         raise MalformedEvent(f"not JSON: {error}") from error
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise MalformedEvent("not JSON: not UTF-8") from None
     except RecursionError:
         raise MalformedEvent("not an event: nested too deeply") from None
@@ -110,7 +112,7 @@ def pointer_keys(pointer: str) -> tuple[str, ...]:
 
 
 def _inside(value: bytes, keys: tuple[str, ...]) -> Event:
-    found: Any = msgspec.json.decode(value)
+    found: Any = _loads(value)
     for key in keys:
         if isinstance(found, dict) and key in found:
             found = found[key]
@@ -118,4 +120,39 @@ def _inside(value: bytes, keys: tuple[str, ...]) -> Event:
             found = found[int(key)]
         else:
             raise MalformedEvent("not an event: nothing at the pointer in the envelope")
-    return _decode(found) if isinstance(found, str) else msgspec.convert(found, Event)
+    return _event(found) if isinstance(found, str) else _converted(found)
+
+
+def _event(text: bytes | str) -> Event:
+    try:
+        return _decode(text)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return _converted(_tolerantly(text, error))
+
+
+def _loads(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, UnicodeError) as error:
+        return _tolerantly(text, error)
+
+
+def _tolerantly(text: bytes | str, error: Exception) -> Any:
+    """Decode what may hold no worse than half a surrogate pair; raise `error` where it does."""
+    try:
+        return decode_tolerantly(text)
+    except msgspec.DecodeError:
+        raise error from None
+
+
+def _converted(found: Any) -> Event:
+    """Turn decoded JSON into an event, with a mark for each half of a surrogate pair: without it, it is another text.
+
+    Who the user is cannot be told from a half.
+    """
+    event = msgspec.convert(without_halves(found, instead="\ufffd"), Event)
+    if has_halves(found["userId"]):
+        raise MalformedEvent("not an event: `userId` holds half a surrogate pair")
+    return event

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 _HALVES: Final = re.compile("[\ud800-\udfff]")
+_MARK: Final = "\ufffd"
 _LONGEST_INTEGER: Final = 4000
 """Digits that Python converts; a longer integer is infinite for whoever wants a number."""
 
@@ -44,20 +45,33 @@ def decode_tolerantly(body: bytes | str) -> Any:
         raise msgspec.DecodeError("JSON is nested too deeply") from None
 
 
-def without_halves(value: Any) -> Any:
-    """Return decoded JSON without the halves of surrogate pairs in its texts and keys."""
-    if isinstance(value, str):
-        return value if value.isascii() else _HALVES.sub("", value)
-    if isinstance(value, dict):
-        return {without_halves(key): without_halves(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_halves(item) for item in value]
-    return value
+def without_halves(value: Any, instead: str = "") -> Any:
+    """Return decoded JSON with `instead` for each half of a surrogate pair in its texts.
+
+    In a key it is always a mark: a key without its half would be another one.
+
+    Raises:
+        msgspec.DecodeError: the JSON is nested too deeply.
+    """
+    try:
+        return _without_halves(value, instead)
+    except RecursionError:
+        raise msgspec.DecodeError("JSON is nested too deeply") from None
 
 
 def has_halves(text: str) -> bool:
     """Tell whether there is half a surrogate pair in the text."""
     return _HALVES.search(text) is not None
+
+
+def _without_halves(value: Any, instead: str) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else _HALVES.sub(instead, value)
+    if isinstance(value, dict):
+        return {_HALVES.sub(_MARK, key): _without_halves(item, instead) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_halves(item, instead) for item in value]
+    return value
 
 
 def _integer(text: str) -> int | str:

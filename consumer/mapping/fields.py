@@ -38,7 +38,7 @@ ACCOUNT_FIELDS: Final = (
 def field_values(state: UserState, subscriptions: Subscriptions, zone: ZoneInfo) -> dict[str, FieldValue]:
     """Work out every field of `ACCOUNT_FIELDS`, in its order. Raises `UnreadableState`."""
     active, primary = subscriptions.active, subscriptions.primary
-    expires_at = primary.expires_at if primary else None
+    expires_at = subscriptions.renewable.expires_at if subscriptions.renewable else None
     payments = (payment.created_at for payment in state.transactions if not payment.is_refund)
     issues = [contract.issues_remaining for contract in active if contract.issues_remaining is not None]
     return {

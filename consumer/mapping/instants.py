@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 _LONGEST_DATE = len("YYYY-MM-DD")
+_COMPACT_DATE = len("YYYYMMDD")
 
 
 class UnreadableState(ValueError):
@@ -13,11 +14,19 @@ class UnreadableState(ValueError):
     Clearing the field instead would delete what is right on the strength of garbage.
     """
 
+    @property
+    def field(self) -> str:
+        """Which one, such as `contract.expiresAt`: the first word of the text."""
+        return str(self).partition(" ")[0]
+
 
 def instant(text: str, name: str) -> datetime:
     """Parse the value of the field `name`. A time without an offset is UTC (assumption). Raises `UnreadableState`."""
+    trimmed = text.strip().upper()
     try:
-        moment = datetime.fromisoformat(text.strip().upper())
+        # Seconds since 1970 could pass for a date in an early year.
+        compact = trimmed.isdigit() and len(trimmed) != _COMPACT_DATE
+        moment = datetime.fromisoformat("" if compact else trimmed)
     except ValueError:
         raise UnreadableState(f"{name} is not an ISO 8601 time") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

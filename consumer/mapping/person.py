@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from unicodedata import normalize
 
+from schemas.coercion import as_truth
 from schemas.sesamy import Profile
 
 
@@ -11,7 +12,7 @@ def is_guest(user_id: str, profile: Profile, guest_prefixes: Iterable[str]) -> b
 
     How a guest is marked is unknown. Assumed: the profile says so, or the user id starts with one of the prefixes.
     """
-    marked = profile.is_guest is True or profile.guest is True or profile.temporary is True
+    marked = any(mark is not None and as_truth(mark) for mark in (profile.is_guest, profile.guest, profile.temporary))
     return marked or is_guest_id(user_id, guest_prefixes)
 
 

@@ -12,16 +12,21 @@ _DURATION_RANK = {"RENEWABLE": 0, "RECURRING": 1}
 
 
 class Subscriptions(Struct, frozen=True, kw_only=True):
-    """A user's subscriptions by what became of them. `primary` is the active one that the fields speak of."""
+    """A user's subscriptions by what became of them.
+
+    `primary` is the active one that the fields speak of, `renewable` the active one that ends unless it is renewed.
+    """
 
     active: tuple[Contract, ...]
     canceled: int
     expired: int
     primary: Contract | None
+    renewable: Contract | None
 
 
 def survey(contracts: Iterable[Contract]) -> Subscriptions:
     """Sort out the subscriptions. Raises `UnreadableState` when the primary one cannot be told."""
+    contracts = list(contracts)
     subscriptions = [contract for contract in contracts if is_subscription(contract)]
     active = tuple(contract for contract in subscriptions if is_active(contract))
     return Subscriptions(
@@ -29,6 +34,11 @@ def survey(contracts: Iterable[Contract]) -> Subscriptions:
         canceled=sum(status(contract) == "CANCELED" for contract in subscriptions),
         expired=sum(status(contract) == "EXPIRED" for contract in subscriptions),
         primary=min(active, key=_precedence, default=None),
+        renewable=min(
+            (contract for contract in contracts if is_active(contract) and is_renewable(contract)),
+            key=_precedence,
+            default=None,
+        ),
     )
 
 
@@ -38,6 +48,18 @@ def is_subscription(contract: Contract) -> bool:
     if kind:
         return kind != "PERPETUAL"
     return contract.recurring_interval is not None or contract.next_bill_at is not None
+
+
+def is_renewable(contract: Contract) -> bool:
+    """Tell whether the contract ends at its `expiresAt` unless it is renewed; a recurring one renews by itself.
+
+    One without a duration type is one if it has an `expiresAt` and nothing about it recurs (assumption).
+    """
+    kind = duration(contract)
+    if kind:
+        return kind == "RENEWABLE"
+    recurs = contract.recurring_interval is not None or contract.next_bill_at is not None
+    return contract.expires_at is not None and not recurs
 
 
 def is_single_purchase(contract: Contract) -> bool:

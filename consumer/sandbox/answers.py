@@ -36,6 +36,8 @@ class Answers(Struct, frozen=True, kw_only=True):
     """What clears a value of `custom`; the other one is refused unless the field is a text."""
     empty: Literal["null", "blank", "absent"] = "null"
     """How no value comes back: `null`, `""` (`[]`, `{}`) or not at all."""
+    values: Literal["typed", "text", "digits"] = "typed"
+    """How account fields come back: in their type, as text, or booleans as 0 and 1 and dates with a time."""
     status: Literal["both", "contact", "association"] = "both"
     """Where u, b and d show: on the contact, on its association with the list, or on both."""
     deleted: Literal["shown", "hidden"] = "shown"

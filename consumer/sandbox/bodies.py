@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from consumer.sandbox.answers import Answers
-from consumer.sandbox.contacts import EMPTY, Contact
+from consumer.sandbox.contacts import EMPTY, Contact, stored
 from consumer.sandbox.endpoint import Call, Refusal, broken_rule
 
 FIELD_TYPES = ("text", "boolean", "number", "date")
@@ -70,8 +70,9 @@ def _checked(
     custom = body.get("custom", {})
     if not isinstance(custom, dict):
         raise broken_rule("custom is an object")
-    for key, value in custom.items():
-        _check_value(key, value, current, fields, answers)
+    for key in custom:
+        custom[key] = stored(custom[key], fields.get(key), answers)
+        _check_value(key, custom[key], current, fields, answers)
     if not _ADDRESS.fullmatch(body["email"].strip()):
         raise Refusal(int(answers.refusal), "email: not a valid address")
     return body

@@ -30,6 +30,8 @@ SESAMY_FIELDS = {
 
 EMPTY = (None, "")
 SCALARS = ("first_name", "last_name", "phone")
+_BOOLEANS = {"true": True, "false": False, 1: True, 0: False}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _VERSION = re.compile(r"sesamy_tag_v-(\d{6,})")
 
 
@@ -151,11 +153,34 @@ def _foreign_tags(contact: Contact) -> list[str]:
     return [tag for tag in contact.tags if not tag.startswith("sesamy_")]
 
 
+def spelled(value: Any, kind: str | None, answers: Answers) -> Any:
+    """Return a value of an account field as it comes back."""
+    if kind == "boolean" and isinstance(value, bool):
+        return {"typed": value, "text": str(value).lower(), "digits": int(value)}[answers.values]
+    if kind == "number" and isinstance(value, int | float):
+        return {"typed": value, "text": str(value), "digits": float(value)}[answers.values]
+    if kind == "date" and answers.values == "digits":
+        return f"{value}T00:00:00Z"
+    return value
+
+
+def stored(value: Any, kind: str | None, answers: Answers) -> Any:
+    """Return a value as it is stored: whoever spells it in another type takes it back like that."""
+    if answers.values == "typed" or value in EMPTY:
+        return value
+    if kind == "boolean" and value in _BOOLEANS:
+        return _BOOLEANS[value]
+    if kind == "number" and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    return value.removesuffix("T00:00:00Z") if kind == "date" and isinstance(value, str) else value
+
+
 def base_contact(contact: Contact, answers: Answers, fields: dict[str, str]) -> dict[str, Any]:
     """Return a BaseContact as it stands on the wire."""
     wire: dict[str, Any] = {"email": contact.email.lower() if answers.address == "lower" else contact.email}
     values = {key: getattr(contact, key) or None for key in SCALARS}
-    tags, custom = list(contact.tags), dict(contact.custom)
+    tags = list(contact.tags)
+    custom = {key: spelled(value, fields.get(key), answers) for key, value in contact.custom.items()}
     if answers.empty == "absent":
         wire |= {key: value for key, value in values.items() if value}
         return wire | ({"tags": tags} if tags else {}) | ({"custom": custom} if custom else {})

@@ -10,6 +10,7 @@ import pytest
 
 from consumer.clients.build import open_clients
 from consumer.clients.errors import ApiError, Unavailable
+from consumer.clients.wire import Wire
 from consumer.ops.metrics import Metrics
 from consumer.sandbox import Answers, Contact, Options, Plan, Record, Rule, Sandbox, User
 from consumer.sandbox.contacts import SESAMY_FIELDS
@@ -19,6 +20,7 @@ from consumer.settings import load
 from consumer.sync.flight import LoneFlight
 from consumer.sync.outcome import Outcome
 from consumer.sync.syncer import Syncer
+from schemas.verbatim import members
 from tests.contract.every_answer import EVERY, HIGH
 from tests.integration.oracle import View, address, expected, is_skipped
 
@@ -230,3 +232,65 @@ async def test_a9_an_accepted_write_counts_only_if_the_contact_shows_it(
         user = sandbox.world.user("email|many")
         assert user is not None
         assert View.of(sandbox.world.contact(address(user))) == expected(user, None, LIST_ID)
+
+
+async def test_a8_text_that_is_a_number_or_a_boolean_is_one_and_what_is_neither_names_the_field() -> None:
+    async with opened(Answers()) as (sandbox, syncer):
+        contract = {"contractDuration": "RENEWABLE", "isActive": "true", "issuesRemaining": "12", "id": "c"}
+        sandbox.world.add_user("email|text", profile={"email": "text@example.no"}, contracts=[contract])
+        assert await syncer.sync("email|text", LoneFlight()) is Outcome.CREATED
+        created = sandbox.world.contact("text@example.no")
+        assert created is not None
+        assert (created.custom["Issues Remaining"], created.custom["Has Active Subscription"]) == (12, True)
+        sandbox.world.change("email|text", contracts=[contract | {"issuesRemaining": "twelve"}])
+        with pytest.raises(Unavailable, match=r"list_contracts: HTTP 200: .*at `\$\.issuesRemaining`"):
+            await syncer.sync("email|text", LoneFlight())
+        assert sandbox.world.contact("text@example.no") == created
+
+
+async def test_a11_a_user_whose_name_holds_half_an_emoji_is_synced_without_it() -> None:
+    async with opened(Answers()) as (sandbox, syncer):
+        sandbox.world.add_user("email|half", profile={"email": "half@example.no"})
+        profile = (
+            '{"userId": "email|half", "email": "half@example.no", "firstName": "Kari \\ud83d", "tags": ["\\ud83dx"]}'
+        )
+        sandbox.faults.add(Rule(api="sesamy", operation="get_user", body=profile))
+        assert await syncer.sync("email|half", LoneFlight()) is Outcome.CREATED
+        contact = sandbox.world.contact("half@example.no")
+        assert contact is not None
+        assert (contact.first_name, contact.tags) == ("Kari", ("sesamy_tag_x",))
+        assert await syncer.sync("email|half", LoneFlight()) is Outcome.UNCHANGED
+
+
+FOREIGN = (
+    r'{"Own": 20251110120000123456, "Exact": 1.10, "Far": 1e400, "Half": "\ud83d", "K\udc00": [ -0.0, {"a":1,"a":2} ],'
+    r' "Deep": ' + "[" * 3000 + "]" * 3000 + r', "Bl\u00e5": "\/", "Sesamy User ID": "email|odd"}'
+)
+
+
+async def test_a10_foreign_values_go_back_digit_for_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies: list[bytes] = []
+    contact = (
+        r'{"email": "odd@example.no", "tags": ["half \ud83d", "bl\u00e5", "sesamy_old"], "status": "a", "custom": '
+        + FOREIGN
+        + "}"
+    )
+    send = Wire.send
+
+    async def noted(self: Wire, method: str, *args: Any, body: bytes | None = None, **kwargs: Any) -> Any:
+        if method == "PATCH" and body is not None:
+            bodies.append(body)
+        return await send(self, method, *args, body=body, **kwargs)
+
+    monkeypatch.setattr(Wire, "send", noted)
+    async with opened(Answers()) as (sandbox, syncer):
+        sandbox.world.add_user("email|odd", profile={"email": "odd@example.no"})
+        sandbox.faults.add(Rule(api="mailmojo", operation="get_contact", body=contact))
+        sandbox.faults.add(Rule(api="mailmojo", operation="patch_contact", body=contact))
+        await syncer.sync("email|odd", LoneFlight())
+    [body] = bodies
+    sent = members(body.decode())
+    theirs = members(FOREIGN)
+    custom = members(bytes(sent["custom"]).decode())
+    assert {name: bytes(custom[name]) for name in theirs} == {name: bytes(raw) for name, raw in theirs.items()}
+    assert bytes(sent["tags"]).startswith(rb'["half \ud83d","bl\u00e5","sesamy_tag_')

@@ -94,6 +94,12 @@ def _is_subscription(contract: Mapping[str, Any]) -> bool:
     return bool(contract.get("recurringInterval") or contract.get("nextBillAt"))
 
 
+def _is_renewable(contract: Mapping[str, Any]) -> bool:
+    if contract.get("contractDuration"):
+        return bool(contract["contractDuration"] == "RENEWABLE")
+    return bool(contract.get("expiresAt")) and not (contract.get("nextBillAt") or contract.get("recurringInterval"))
+
+
 def _status(contract: Mapping[str, Any]) -> str:
     status = str(contract.get("status") or "").upper()
     return "CANCELED" if status == "CANCELLED" else status
@@ -124,6 +130,7 @@ def _fields(user: User) -> dict[str, Any]:
     issues = [one["issuesRemaining"] for one in active if one.get("issuesRemaining") is not None]
     payments = [str(one["createdAt"]) for one in user.transactions if not one.get("isRefund")]
     primary = _primary(active)
+    renewable = [contract for contract in user.contracts if _is_active(contract) and _is_renewable(contract)]
     return {
         "Sesamy User ID": user.id,
         "Has Active Subscription": len(active) > 0,
@@ -133,7 +140,7 @@ def _fields(user: User) -> dict[str, Any]:
         "Expired Subscriptions": expired,
         "Ended Subscriptions Total": canceled + expired,
         "Issues Remaining": sum(issues) if issues else None,
-        "Subscription Expires At": _day(primary.get("expiresAt")),
+        "Subscription Expires At": _day(_primary(renewable).get("expiresAt")),
         "Contract Duration Type": primary.get("contractDuration"),
         "Last Payment Date": _day(max(payments, default=None)),
         "Next Payment Date": _earliest(active, "nextBillAt"),

@@ -1,6 +1,7 @@
 """Properties of the plan, against a model of Mailmojo under every answer to what is unknown of it."""
 
 import json
+import re
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,10 +23,11 @@ LIST_ID = 12
 
 
 class Mailmojo(Struct, frozen=True, kw_only=True):
-    """How a Mailmojo might behave: what PATCH does with `custom`, and how it spells "no value"."""
+    """How a Mailmojo might behave: what PATCH does with `custom`, how it spells "no value" and the others."""
 
     custom: Literal["replaces", "merges"]
     blank: Literal["null", "empty", "absent"]
+    values: Literal["typed", "text", "python", "digits"] = "typed"
 
     def write(self, stored: dict[str, Any] | None, planned: Plan) -> dict[str, Any]:
         before = stored or {"status": "a", "list_associations": [], "tags": [], "custom": {}}
@@ -38,8 +40,18 @@ class Mailmojo(Struct, frozen=True, kw_only=True):
         return after
 
     def read(self, stored: dict[str, Any]) -> Contact:
-        answer = self._spell(stored) | {"custom": self._spell(stored["custom"])}
+        custom = {name: self._value(value) if name in OURS else value for name, value in stored["custom"].items()}
+        answer = self._spell(stored) | {"custom": self._spell(custom)}
         return decode_contact(json.dumps(answer).encode())
+
+    def _value(self, value: Any) -> Any:
+        if value in (None, "") or self.values == "typed" or not isinstance(value, str | int | float):
+            return value
+        if isinstance(value, bool):
+            return {"text": str(value).lower(), "python": str(value), "digits": int(value)}[self.values]
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+            return value + {"text": "T00:00:00Z", "python": " 00:00:00", "digits": "T00:00:00.000+01:00"}[self.values]
+        return float(value) if self.values == "digits" and not isinstance(value, str) else str(value)
 
     def _spell(self, values: dict[str, Any]) -> dict[str, Any]:
         blank = [name for name, value in values.items() if value in (None, "")]
@@ -120,6 +132,12 @@ stored_contacts = st.fixed_dictionaries(
 mailmojos = st.builds(
     Mailmojo, custom=st.sampled_from(["replaces", "merges"]), blank=st.sampled_from(["null", "empty", "absent"])
 )
+spellings = st.builds(
+    Mailmojo,
+    custom=st.sampled_from(["replaces", "merges"]),
+    blank=st.sampled_from(["null", "empty", "absent"]),
+    values=st.sampled_from(["text", "python", "digits"]),
+)
 rules = st.builds(
     Rules,
     time_zone=st.sampled_from([ZoneInfo("UTC"), ZoneInfo("Europe/Oslo")]),
@@ -143,6 +161,20 @@ def test_planning_again_after_a_write_yields_nothing(
     for name, value in wanted.custom.items():
         shown = value_of((after.custom or {}).get(name))
         assert shown in (None, "") if value is None else (shown == value and type(shown) is type(value))
+
+
+@given(state=states, stored=maybe(stored_contacts), mailmojo=spellings, rules=rules)
+def test_a12_however_values_are_spelled_a_second_sync_writes_nothing(
+    state: UserState, stored: dict[str, Any] | None, mailmojo: Mailmojo, rules: Rules
+) -> None:
+    wanted = derive(state, rules)
+    planned = plan(wanted, mailmojo.read(stored) if stored else None, rules)
+    if planned.action == "none":
+        assert stored is not None
+        return
+    after = mailmojo.read(mailmojo.write(stored, planned))
+    assert echo_differences(planned.body, after) == ()
+    assert plan(wanted, after, rules).action == "none"
 
 
 def foreign_tags(contact: Contact) -> list[str]:

@@ -132,6 +132,40 @@ def test_instants_are_compared_as_instants_and_shown_in_the_time_zone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("contracts", "shown"),
+    [
+        ((contract(contract_duration="RECURRING", expires_at="2026-05-01"),), None),
+        (
+            (
+                contract(contract_duration="RECURRING", expires_at="2030-05-01"),
+                contract(id="r", contract_duration="RENEWABLE", expires_at="2026-05-01"),
+            ),
+            "2026-05-01",
+        ),
+        ((contract(expires_at="2026-05-01"), contract(id="later", expires_at="2026-06-01")), "2026-06-01"),
+        ((contract(expires_at="2026-05-01"), contract(id="none")), "2026-05-01"),
+        ((contract(expires_at="2026-05-01", is_active=False),), None),
+        ((contract(contract_duration=None, expires_at="2026-05-01"),), "2026-05-01"),
+        ((contract(contract_duration=None, expires_at="2026-05-01", next_bill_at="2026-05-01"),), None),
+        ((contract(contract_duration=None, expires_at="2026-05-01", recurring_interval="P1M"),), None),
+        ((contract(contract_duration="PERPETUAL", expires_at="2026-05-01"),), None),
+        ((contract(contract_duration="SOMETHING_NEW", expires_at="2026-05-01"),), None),
+        (
+            (
+                contract(contract_duration=None, expires_at="2026-07-01"),
+                contract(id="r", contract_duration="renewable", expires_at="2026-05-01"),
+            ),
+            "2026-05-01",
+        ),
+    ],
+)
+def test_a_subscription_expires_when_the_primary_renewable_contract_does(
+    contracts: tuple[Contract, ...], shown: str | None
+) -> None:
+    assert values(contracts=contracts)["Subscription Expires At"] == shown
+
+
+@pytest.mark.parametrize(
     ("state", "name"),
     [
         ({"contracts": (contract(next_bill_at="soon"),)}, "contract.nextBillAt"),

@@ -139,3 +139,48 @@ def test_what_is_no_pointer_is_refused(pointer: str) -> None:
 
 def test_the_empty_pointer_is_the_whole_document() -> None:
     assert pointer_keys("") == ()
+
+
+HALF = "\\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("note", None), ("contractId", "contract_789\ufffd"), ("occured_at", "2025-11-10T12:00:00Z\ufffd")],
+)
+def test_a11_an_event_with_half_an_emoji_is_an_event(key: str, expected: str | None) -> None:
+    text = EVENT | {"note": "note"}
+    value = json.dumps(text).replace(json.dumps(text[key]), json.dumps(text[key])[:-1] + HALF + '"').encode()
+    assert HALF.encode() in value
+    event = decode_event(value)
+    assert event.user_id == EVENT["userId"]
+    shown = {"contractId": event.contract_id, "occured_at": event.occured_at}
+    assert shown.get(key) == expected
+    for envelope, pointer in (
+        (b'{"data": ' + value + b"}", "/data"),
+        (b'{"data": ' + json.dumps(value.decode()).encode() + b"}", "/data"),
+        (b'{"note": "\\udc00", "data": ' + json.dumps(DOCUMENTED.decode()).encode() + b"}", "/data"),
+        (b'{"n": 1e400, "data": [' + value + b"]}", "/data/0"),
+    ):
+        assert decode_event(envelope, pointer).user_id == EVENT["userId"]
+        assert decode_event(b"\0\0\0\0\1" + envelope, pointer).user_id == EVENT["userId"]
+
+
+def test_a11_a_half_makes_a_type_or_a_vendor_another_one() -> None:
+    for key, name in (("eventType", "event_type"), ("vendorId", "vendor_id")):
+        value = DOCUMENTED.replace(EVENT[key].encode(), EVENT[key].encode() + HALF.encode())
+        assert getattr(decode_event(value), name) == EVENT[key] + "\ufffd"
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\udc00", "\\udc00\\ud83d"])
+def test_a11_a_user_id_with_half_an_emoji_is_malformed(half: str) -> None:
+    value = DOCUMENTED.replace(b'"email|', b'"email|' + half.encode())
+    with pytest.raises(MalformedEvent, match="userId"):
+        decode_event(value)
+    with pytest.raises(MalformedEvent, match="userId"):
+        decode_event(b'{"data": ' + value + b"}", "/data")
+
+
+def test_a_whole_emoji_stays_whole() -> None:
+    value = DOCUMENTED.replace(b'"contract_789"', b'"\\ud83d\\ude00"').replace(b"}", b', "note": "\\ud83d"}')
+    assert decode_event(value).contract_id == "\U0001f600"

@@ -77,3 +77,28 @@ def test_an_empty_list_is_empty(answer: Any) -> None:
 def test_garbage_never_passes_for_an_empty_list(answer: Any) -> None:
     with pytest.raises((msgspec.ValidationError, Contradiction)):
         decode_page(encoded(answer), Transaction)
+
+
+HALF = b"\\ud83d"
+
+
+def test_a11_half_an_emoji_is_left_out_of_whatever_text_it_stands_in() -> None:
+    profile = decode_profile(
+        b'{"id": "u1", "firstName": "Kari %b", "tags": ["%bvip"], "isGuest": false, "note": {"%b": ["%b"]}}'
+        % (HALF, HALF, HALF, HALF)
+    )
+    assert (profile.first_name, profile.tags, profile.is_guest) == ("Kari ", ["vip"], False)
+    items = b'[{"id": "e1", "title": "Avis\\udc00", "sku": "\\ud83d\\ude00%b", "other": "%b"}]' % (HALF, HALF)
+    for body in (items, b'{"data": %b, "meta": {"total": 1}, "note": "%b"}' % (items, HALF)):
+        assert decode_page(body, Entitlement).items == [Entitlement(id="e1", title="Avis", sku="\U0001f600")]
+
+
+def test_a11_a_key_with_half_an_emoji_is_no_other_key() -> None:
+    profile = decode_profile(b'{"id": "u1", "email": "a@x.no", "email%b": "b@x.no", "isGuest%b": true}' % (HALF, HALF))
+    assert (profile.email, profile.is_guest) == ("a@x.no", None)
+
+
+def test_a11_what_is_no_json_stays_none_beside_half_an_emoji() -> None:
+    for body in (b'{"id": "%b"', b'{"id": "%b", NaN: 1}', b'{"id": "%b", "n": NaN}', b'{"id": "%b" "x"}'):
+        with pytest.raises(msgspec.DecodeError):
+            decode_profile(body % HALF)
