@@ -31,6 +31,9 @@ _log = structlog.get_logger("sync")
 _ROUNDS: Final = 2
 """Write rounds per sync at the most: a contact is added to the list, then checked and patched if need be."""
 
+_STALE: Final = 5.0
+"""Seconds between the read of a contact and a write based on it: a write replaces all tags and fields."""
+
 _PAIR: Final = 2
 """Permits of a write round: the GET of the contact and the one write."""
 
@@ -146,11 +149,12 @@ class Syncer:
         """Read the contact, plan, and send the one write that the plan takes, one round trip apart."""
         async with self._mailmojo.turn(_PAIR, flight) as turn:
             await turn.ready()
-            if self._step is None:
-                plan = await self._plan(turn, wanted, flight)
-            else:
-                with self._step("plan"):
-                    plan = await self._plan(turn, wanted, flight)
+            plan = await self._planned(turn, wanted, flight)
+            if plan.action != "none" and not self._dry_run:
+                waited = turn.waited
+                await turn.ready()
+                if turn.waited - waited > _STALE:  # the API asked to wait: others may have changed the contact since
+                    plan = await self._planned(turn, wanted, flight)
             if plan.action == "none":
                 return plan
             audit = WriteAudit(
@@ -196,6 +200,12 @@ class Syncer:
         for call in FIELDS:
             flight.passed(call)
         return False
+
+    async def _planned(self, turn: Turn, wanted: Wanted, flight: Flight) -> Plan:
+        if self._step is None:
+            return await self._plan(turn, wanted, flight)
+        with self._step("plan"):
+            return await self._plan(turn, wanted, flight)
 
     async def _plan(self, turn: Turn, wanted: Wanted, flight: Flight) -> Plan:
         try:

@@ -23,6 +23,7 @@ from consumer.sync.attempt import Attempt
 from consumer.sync.controls import Controls
 from consumer.sync.evidence import Evidence
 from consumer.sync.flight import LeaseLost
+from consumer.sync.outcome import Outcome
 from consumer.sync.syncer import Syncer
 from tests.unit.clients.scripted import Token
 from tests.unit.stream.in_virtual_time import in_virtual_time
@@ -35,17 +36,20 @@ class FakeWire:
 
     def __init__(self) -> None:
         self.writes: list[float] = []
+        self.custom: dict[str, str] = {}
+        self.sent_custom: dict[str, str] = {}
         self.on_contact: Callable[[], None] = lambda: None
 
-    async def send(self, method: str, url: URL, **_: object) -> Answer:
+    async def send(self, method: str, url: URL, **options: Any) -> Answer:
         if method != "GET":
             self.writes.append(asyncio.get_running_loop().time())
+            self.sent_custom = json.loads(options["body"])["custom"]
         body: dict[str, Any] = EMPTY
         if "/users/" in url.path:
             body = {"userId": "kari", "email": "kari@example.no", "firstName": "Kari"}
         elif "/contacts/" in url.path:
             self.on_contact()
-            body = {"email": "kari@example.no", "name": "K", "tags": [], "custom": {}}
+            body = {"email": "kari@example.no", "name": "K", "tags": [], "custom": self.custom}
         return Answer(200, json.dumps(body).encode(), CIMultiDictProxy(CIMultiDict()))
 
 
@@ -64,37 +68,60 @@ class FakeLease:
         return self.fresh and generation == self.generation
 
 
+class Bench:
+    """A syncer over the fake wire, and the flight of one user."""
+
+    def __init__(self) -> None:
+        self.wire, self.lease, metrics, token = FakeWire(), FakeLease(), Metrics(), Token("Bearer t")
+        self.gate = QuotaGate("mailmojo", 100, 100, metrics=metrics, stored_burst=True)
+        reads = QuotaGate("sesamy", 100, 100, metrics=metrics, stored_burst=True)
+        sesamy = SesamyClient(Transport("sesamy", "https://x", self.wire, reads, token))  # type: ignore[arg-type]
+        mailmojo = MailmojoClient(Transport("mailmojo", "https://x", self.wire, self.gate, token), "1")  # type: ignore[arg-type]
+        self._syncer = Syncer(sesamy, mailmojo, FakeFields(), rules_of(Settings()), metrics)  # type: ignore[arg-type]
+        queue = UserQueue("kari")
+        queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
+        flight = Flight(queue, self.lease, coalesce=True, wrote=lambda _flight, _audit: None)
+        evidence = Evidence(metrics, clock=asyncio.get_running_loop().time)
+        self._attempt = Attempt("kari", flight, evidence, Controls(sesamy, mailmojo, evidence))
+
+    async def sync(self) -> Outcome:
+        return await self._syncer.sync("kari", self._attempt)
+
+
 @in_virtual_time
 async def test_a19_a_gate_that_closes_just_before_a_write_does_not_separate_it_from_its_lease() -> None:
     """A response with Retry-After arrives when the write has been let through and has not been sent yet."""
-    wire, metrics, lease = FakeWire(), Metrics(), FakeLease()
-    gate = QuotaGate("mailmojo", 100, 100, metrics=metrics, stored_burst=True)
-    token = Token("Bearer t")
-    sesamy = Transport(
-        "sesamy",
-        "https://x",
-        wire,  # type: ignore[arg-type]
-        QuotaGate("sesamy", 100, 100, metrics=metrics, stored_burst=True),
-        token,
-    )
-    mailmojo = MailmojoClient(Transport("mailmojo", "https://x", wire, gate, token), "1")  # type: ignore[arg-type]
-    syncer = Syncer(SesamyClient(sesamy), mailmojo, FakeFields(), rules_of(Settings()), metrics)  # type: ignore[arg-type]
-    queue = UserQueue("kari")
-    queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
-    flight = Flight(queue, lease, coalesce=True, wrote=lambda _flight, _audit: None)
-
-    evidence = Evidence(metrics, clock=asyncio.get_running_loop().time)
-    attempt = Attempt("kari", flight, evidence, Controls(SesamyClient(sesamy), mailmojo, evidence))
+    bench = Bench()
 
     def close_twice() -> None:
-        gate.close(1)
+        bench.gate.close(1)
         loop = asyncio.get_running_loop()
-        loop.call_at(loop.time() + 1 + 1e-10, gate.close, 60)  # when the write has its permit and its task did not run
+        # When the write has its permit and its task did not run.
+        loop.call_at(loop.time() + 1 + 1e-10, bench.gate.close, 60)
 
-    wire.on_contact = close_twice
-    task = asyncio.create_task(syncer.sync("kari", attempt))
+    bench.wire.on_contact = close_twice
+    task = asyncio.create_task(bench.sync())
     await asyncio.sleep(30)
-    lease.fresh = False
+    bench.lease.fresh = False
     with pytest.raises(LeaseLost):
         await task
-    assert wire.writes == []
+    assert bench.wire.writes == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("closed_for", "theirs"), [(60, "vip"), (4, None)])
+async def test_a_write_that_waited_long_is_based_on_a_second_read_of_the_contact(
+    closed_for: float, theirs: str | None
+) -> None:
+    """Somebody else sets a field while the API asks to wait; the write replaces all fields."""
+    bench = Bench()
+
+    def close_once() -> None:
+        bench.wire.on_contact = lambda: None
+        bench.gate.close(closed_for)
+        asyncio.get_running_loop().call_later(3, bench.wire.custom.update, {"Theirs": "vip"})
+
+    bench.wire.on_contact = close_once
+    assert await bench.sync() is Outcome.UPDATED
+    assert bench.wire.writes == [closed_for]
+    assert bench.wire.sent_custom.get("Theirs") == theirs
