@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import kafka_broker
 from tests.kafka_broker import KafkaBroker
 from tests.service_process import ServiceProcess
+
+# How long an example takes says more of what else runs on the machine than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _missing = pytest.StashKey[str]()
 

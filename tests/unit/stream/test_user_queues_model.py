@@ -361,7 +361,7 @@ class Model:
         self.queues.open()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     slots_and_share=st.tuples(st.sampled_from([1, 2, 64]), st.sampled_from([2, 3, SHARE])),
     coalesce=st.booleans(),
