@@ -147,7 +147,7 @@ async def open_service(
         Failure: Kafka is out of reach, a topic is missing, or the admin port is taken.
     """
     metrics, more = metrics or Metrics(), consumer_options or {}
-    metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version()).set(1)
+    metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version(), settings.group_id).set(1)
     topic = settings.kafka.topic
     await kafka.require_topics(settings.kafka)
     async with AsyncExitStack() as stack:

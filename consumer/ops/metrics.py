@@ -84,7 +84,7 @@ class Metrics:
             "Writes that took longer than the write time-out, as this process stood still; the user is synced again.",
         )
         self.last_success = self._gauge("last_success_timestamp_seconds", "When a sync last ended well.")
-        self.build_info = self._gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
+        self.build_info = self._gauge("build_info", "Always 1; the labels say what runs.", "version", "python", "group")
         self.dead_letters = self._counter("dead_letters_total", "Records stored in the dead-letter topic.", "reason")
         for reason in REASONS:  # there from the start, or the step to the first one would be invisible
             self.dead_letters.labels(reason)

@@ -7,6 +7,7 @@ from consumer.ops.metrics import REASONS, Metrics
 
 LABELS: Final = {
     "api": "`sesamy` or `mailmojo`",
+    "group": "the consumer group",
     "operation": "the call, as `get_user` or `patch_contact`",
     "outcome": "of an event: `synced`, `unchanged`, `coalesced` (one sync answered it and a later event of the user), "
     "`skipped_guest`, `skipped_no_email`, `skipped_unknown_user`, `skipped_vendor`, `skipped_type`, "

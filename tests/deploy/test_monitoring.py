@@ -85,6 +85,20 @@ def test_prometheus_agrees(tool: Callable[[str], str], arguments: list[str]) -> 
     assert told.returncode == 0, told.stdout + told.stderr
 
 
+def test_p12_the_tests_notice_a_rule_that_overlooks_one_deployment_of_two(
+    tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    rules = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text("utf-8"))
+    down = next(rule for rule in rules["groups"][0]["rules"] if rule["alert"] == "SesamyMailmojoDown")
+    for expression, code in ((down["expr"], 0), ("absent(sesamy_mailmojo_build_info)", 1)):
+        down["expr"] = expression
+        (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+        (tmp_path / "alerts_test.yaml").write_bytes((PROMETHEUS / "alerts_test.yaml").read_bytes())
+        command = [tool("promtool"), "test", "rules", tmp_path / "alerts_test.yaml"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert told.returncode == code, told.stdout + told.stderr
+
+
 def test_what_is_served_is_as_prometheus_likes_it(tool: Callable[[str], str]) -> None:
     told = subprocess.run(
         [tool("promtool"), "check", "metrics"], input=Metrics().exposition(), capture_output=True, check=False
