@@ -94,7 +94,7 @@ def test_p12_the_tests_notice_a_rule_that_overlooks_one_deployment_of_two(
         down["expr"] = expression
         (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
         (tmp_path / "alerts_test.yaml").write_bytes((PROMETHEUS / "alerts_test.yaml").read_bytes())
-        command = [tool("promtool"), "test", "rules", tmp_path / "alerts_test.yaml"]
+        command = [tool("promtool"), "test", "rules", str(tmp_path / "alerts_test.yaml")]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         assert told.returncode == code, told.stdout + told.stderr
 
