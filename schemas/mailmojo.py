@@ -108,12 +108,17 @@ def as_received(custom: dict[str, Any]) -> dict[str, Any]:
     return _raw_custom.decode(custom.body).custom or {} if isinstance(custom, Received) else custom
 
 
-def decode_list(body: bytes) -> None:
-    """Make sure that this is what `GET` of a list answers: an object that reports no error. Raises `ValueError`."""
+def decode_list(body: bytes) -> str:
+    """Return the name of a list, empty for one without, from what `GET` of it answers: an object that reports no error.
+
+    Raises `ValueError`.
+    """
     answer = decode_json(body)
     if not isinstance(answer, dict) or not answer:
         raise msgspec.ValidationError("Expected `object`")
     refuse_failure(body)
+    name = answer.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def encodable(body: dict[str, Any]) -> dict[str, Any]:

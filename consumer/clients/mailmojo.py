@@ -93,16 +93,24 @@ class MailmojoClient:
         async with self.turn(1) as turn:
             await self.prove(turn)
 
+    async def list_name(self) -> str:
+        """Return the name of our list, empty where it has none. Raises as `prove` does."""
+        async with self.turn(1) as turn:
+            return await self._find_list(turn)
+
     async def prove(self, turn: Turn) -> None:
         """Make sure that the API itself answers, and not something in front of it: our list is found, as JSON.
 
         Raises:
             UnknownList: Mailmojo does not know the list (404).
         """
+        await self._find_list(turn)
+
+    async def _find_list(self, turn: Turn) -> str:
         answer = await turn.request("GET", self._list, operation="get_list", accept={404})
         if answer.status == 404:
             raise UnknownList("mailmojo", "get_list", 404, detail(answer.body))
-        read(turn, "get_list", answer, decode_list)
+        return read(turn, "get_list", answer, decode_list)
 
     async def _prove_absence(self, turn: Turn, answer: Answer) -> None:
         """Return if a 404 is Mailmojo's own.

@@ -134,7 +134,9 @@ class Controls:
                 yield user_id
 
     def _usable(self, user_id: str, call: Call, but: str) -> bool:
-        return user_id not in {but, CONTROL} and self._evidence.state(call).is_new(user_id)
+        """Return whether the user may tell: while the call is down everybody fails, so anybody may."""
+        state = self._evidence.state(call)
+        return user_id not in {but, CONTROL} and (state.is_down or state.is_new(user_id))
 
     async def _list(self, turn: Turn, *, may_fail: bool) -> None:
         try:

@@ -29,6 +29,7 @@ FIELDS: Final[tuple[Call, ...]] = (
     ("mailmojo", "list_fields"),
     ("mailmojo", "create_field"),
     ("mailmojo", "get_description"),
+    ("mailmojo", "get_list"),
 )
 
 _OF_NO_USER: Final = frozenset({TOKEN, *FIELDS})

@@ -1,4 +1,4 @@
-"""Finds out when a call that is down is back: by reading the control user, or by trying single users who wait."""
+"""Finds out when a call that is down is back: by trying single users who wait, in turn with control users for reads."""
 
 import asyncio
 import random
@@ -24,6 +24,7 @@ class _Schedule:
         self.pause = _FIRST
         self.due = now + _FIRST
         self.chosen_at = now
+        self.control_next = True
         self.reading: asyncio.Task[None] | None = None
 
 
@@ -68,7 +69,9 @@ class Trials:
     def _try(self, state: CallState, schedule: _Schedule, now: float, tasks: asyncio.TaskGroup) -> None:
         schedule.pause, pause = min(_LONGEST, 2 * schedule.pause), schedule.pause
         schedule.due = now + pause * self._rng.uniform(0.5, 1)
-        if state.call in READS and state.has_control:
+        by_control = schedule.control_next and state.call in READS
+        schedule.control_next = not schedule.control_next
+        if by_control:
             schedule.reading = tasks.create_task(self._read(state.call))
             return
         schedule.chosen_at = now

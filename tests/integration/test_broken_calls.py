@@ -238,9 +238,13 @@ async def test_a21_rejected_users_delay_nobody_and_are_given_up_once_another_wri
     await stop(service)
 
 
+def open_descriptors(service: ServiceProcess) -> int:
+    return sum(1 for _ in Path(f"/proc/{service.pid}/fd").iterdir())
+
+
 async def few_descriptors(service: ServiceProcess) -> None:
     """Leave the process a handful of free file descriptors for a while."""
-    used = sum(1 for _ in Path(f"/proc/{service.pid}/fd").iterdir())
+    used = open_descriptors(service)
     limits = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
     await asyncio.sleep(5)

@@ -134,11 +134,17 @@ def test_check_says_one_line_per_thing_with_the_way_out() -> None:
         "dead-letter topic": "skipped",
         "group": "skipped",
         "Sesamy": "failed",
+        "vendor": "ok",
+        "Sesamy profile": "skipped",
+        "Sesamy contracts": "skipped",
+        "Sesamy entitlements": "skipped",
+        "Sesamy transactions": "skipped",
         "Mailmojo": "failed",
+        "contact": "skipped",
         "account fields": "skipped",
     }
     assert "KAFKA_BOOTSTRAP_SERVERS" in found["Kafka"]["detail"]
-    assert "SESAMY_API_URL" in found["Sesamy"]["detail"]
+    assert "SESAMY_TOKEN_URL" in found["Sesamy"]["detail"]
     assert "MAILMOJO_API_URL" in found["Mailmojo"]["detail"]
     assert "hunter2" not in result.stdout
 
