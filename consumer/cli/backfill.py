@@ -73,7 +73,7 @@ def _handle(args: argparse.Namespace) -> int:
                 "users": backfill.offset,
                 "requested": backfill.counts["requested"],
                 "guests": backfill.counts["guest"],
-                "withoutEmail": backfill.counts["without_email"],
+                "without_email": backfill.counts["without_email"],
                 "unusable": backfill.counts["unusable"],
                 "complete": backfill.complete,
             }

@@ -85,10 +85,10 @@ def result(seen: Found, clearing: Clearing | None, *, dry_run: bool, ended: bool
         "moved": tally.moved,
         "cleared": 0 if dry_run else tally.cleared,
         "changed": tally.changed,
-        "notVisible": seen.not_visible + tally.not_visible,
+        "not_visible": seen.not_visible + tally.not_visible,
         "failed": len(seen.failed) + (len(clearing.failed) if clearing else 0),
-        "echoDiffers": tally.differing,
+        "echo_differs": tally.differing,
         "unreadable": seen.unreadable,
-        "wholeList": not seen.cut,
+        "whole_list": not seen.cut,
         "complete": ended,
     }

@@ -45,7 +45,7 @@ async def test_killed_again_and_again_it_asks_for_everybody_and_for_hardly_anybo
         "users": 2_000,
         "requested": 2_000,
         "guests": 0,
-        "withoutEmail": 0,
+        "without_email": 0,
         "unusable": 0,
         "complete": True,
     }
@@ -80,9 +80,9 @@ async def test_a_dry_run_counts_by_kind_and_asks_for_nobody(stage: Stage, tmp_pa
     stage.world.populate(300, 1, kinds=USERS)
     file = tmp_path / "checkpoint.json"
     dry = result(await stage.finish("backfill", "--dry-run", "--json", "--checkpoint", str(file)))
-    assert dry["users"] == 300 == sum(dry[kind] for kind in ("requested", "guests", "withoutEmail", "unusable"))
+    assert dry["users"] == 300 == sum(dry[kind] for kind in ("requested", "guests", "without_email", "unusable"))
     assert dry["guests"] > 0
-    assert dry["withoutEmail"] > 0
+    assert dry["without_email"] > 0
     assert (await asked(stage), file.exists()) == (Counter(), False)
 
     told = await stage.finish("backfill")

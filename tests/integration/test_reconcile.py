@@ -98,11 +98,11 @@ async def test_what_is_wrong_is_previewed_cleared_once_and_then_not_found_any_mo
         "moved": 3,
         "cleared": 6,
         "changed": 0,
-        "notVisible": 0,
+        "not_visible": 0,
         "failed": 0,
-        "echoDiffers": 0,
+        "echo_differs": 0,
         "unreadable": 0,
-        "wholeList": True,
+        "whole_list": True,
         "complete": True,
     }
     assert deployment.cleared() == sorted(deployment.wrong)
@@ -207,7 +207,7 @@ async def test_a_file_names_contacts_that_no_list_shows(stage: Stage, tmp_path: 
     file.write_text(f"email\n{off_list.upper()}\n{deployment.wrong[0]}\nnobody@example.no\ntool.0@example.no\n")
     done = await stage.finish("reconcile", "--contacts", str(file), "--expect", "2", "--json")
     found = result(done)
-    assert [found[name] for name in ("contacts", "ours", "cleared", "notVisible")] == [4, 2, 2, 1]
+    assert [found[name] for name in ("contacts", "ours", "cleared", "not_visible")] == [4, 2, 2, 1]
     assert deployment.cleared() == sorted([off_list, deployment.wrong[0]])
     assert stage.requests_since(0, "list_subscribers", "list_unsubscribed") == []
 
