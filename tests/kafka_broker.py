@@ -173,6 +173,11 @@ class KafkaBroker(KafkaClient):
             file.seek(at)
             file.write(bytes([content[0] ^ 1]))
 
+    def reconfigure(self, properties: Mapping[str, str]) -> None:
+        """Serve with these properties as well from the next `start` on."""
+        self._properties |= properties
+        self._configure()
+
     def freeze(self) -> None:
         """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
         self._running().freeze()
