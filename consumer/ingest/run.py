@@ -34,7 +34,7 @@ async def run(settings: Settings, stopping: asyncio.Event, begun: Callable[[], o
     `begun` is called once Kafka is connected: until then this may be cancelled.
 
     Raises:
-        Failure: Kafka is out of reach, the topic is missing, or a port is taken.
+        Failure: Kafka is out of reach, the topic is missing, a port is taken, or Kafka took no event for five minutes.
     """
     metrics = IngestMetrics()
     store = TopicStore(settings.kafka, metrics)

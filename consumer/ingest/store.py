@@ -1,7 +1,7 @@
 """The topic's end of `ingest`: an event is stored when the broker says so, or it is not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
 from msgspec import Struct
 
-from consumer import kafka
+from consumer import kafka, kafka_clients, kafka_outlook
 from consumer.failure import Failure
 from consumer.ingest.metrics import IngestMetrics
+from consumer.kafka_outlook import KafkaOutage
 from consumer.ops.tracing import Carried
 from consumer.settings import KafkaSettings
 
@@ -22,6 +23,8 @@ STORE_SECONDS: Final = 4.0
 
 _LOOK_EVERY: Final = 2.0
 _CALL_SECONDS: Final = 5.0
+_UNANSWERED: Final = 2
+"""Questions in a row that no broker answered, after which the producer is replaced."""
 
 
 class Place(Struct, frozen=True):
@@ -55,7 +58,8 @@ class TopicStore:
     """Appends events to the topic, keyed by user, through one idempotent producer at a time.
 
     A batch that fails leaves a gap in its producer's sequence numbers, and the broker takes nothing more for that
-    partition from this producer (aiokafka 0.14 starts no new epoch): `run` puts another one in its place.
+    partition from this producer (aiokafka 0.14 starts no new epoch): `run` puts another one in its place, made from
+    the settings with secrets and certificates read again. It does the same for one that no broker answers.
     """
 
     def __init__(self, settings: KafkaSettings, metrics: IngestMetrics) -> None:
@@ -67,6 +71,8 @@ class TopicStore:
         self._metrics = metrics
         self._producer: AIOKafkaProducer
         self._failed: AIOKafkaProducer | None = None
+        self._unanswered = 0
+        self._outage = KafkaOutage(asyncio.get_running_loop().time)
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -82,18 +88,27 @@ class TopicStore:
             self._producer = await self._connect()
         except (KafkaError, OSError) as error:
             raise Failure(kafka.explain(self._settings, error)) from error
-        self.ticked_at = asyncio.get_running_loop().time()
+        self._tick()
         self._metrics.ready.set(1)
 
     async def run(self) -> None:
-        """Watch the broker and replace a producer that failed, until cancelled."""
+        """Watch the broker and replace a producer that failed, until cancelled.
+
+        Raises:
+            Failure: Kafka took no event for five minutes, while it served others.
+        """
         async with asyncio.TaskGroup() as retired:
             while True:
-                self.ticked_at = asyncio.get_running_loop().time()
-                if self._failed is self._producer:
-                    await self._replace(lambda old: retired.create_task(_quietly(old.stop)))
+                self._tick()
+                if self._failed is self._producer or self._unanswered >= _UNANSWERED:
+                    await self._replace(lambda old: retired.create_task(kafka.stop(old, STORE_SECONDS)))
                 else:
                     self._tell(await self._look())
+                if self.away is None:
+                    self._outage.over()
+                else:
+                    self._tick()
+                    self._outage.see(await kafka_outlook.look(self._settings), self.away)
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(_LOOK_EVERY):
@@ -103,11 +118,7 @@ class TopicStore:
 
     async def close(self) -> None:
         """Disconnect. What is not acknowledged yet is given a second."""
-        try:
-            async with asyncio.timeout(1.0):
-                await _quietly(self._producer.stop)
-        except TimeoutError:
-            return
+        await kafka.stop(self._producer, 1.0)
 
     async def put(self, user_id: str, value: bytes, trace: Carried | None) -> Place:
         """Store the event under the key that makes all of a user's events share a partition (`contract.md`)."""
@@ -119,9 +130,8 @@ class TopicStore:
                     self._settings.topic, value, key=user_id.encode(), headers=headers
                 )
         except (KafkaError, OSError) as error:
-            if isinstance(error, KafkaError):
-                self._failed = producer
-                self._wake.set()
+            self._failed = producer
+            self._wake.set()
             if isinstance(error, MessageSizeTooLargeError | RecordTooLargeError):
                 raise TooLarge from error
             reason = kafka.explain(self._settings, error)
@@ -132,22 +142,19 @@ class TopicStore:
         return Place(stored.partition, stored.offset)
 
     async def _connect(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(**kafka.producer_arguments(self._settings))
-        try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                await producer.start()
-        except BaseException:
-            await _quietly(producer.stop)
-            raise
-        return producer
+        def build() -> AIOKafkaProducer:
+            return AIOKafkaProducer(**kafka.producer_arguments(self._settings))
+
+        return await kafka_clients.start(build, self._settings, _CALL_SECONDS)
 
     async def _replace(self, retire: Callable[[AIOKafkaProducer], object]) -> None:
         try:
             fresh = await self._connect()
-        except (KafkaError, OSError) as error:
-            self._tell(kafka.explain(self._settings, error))
+        except (KafkaError, OSError, Failure) as error:
+            self._tell(str(error) if isinstance(error, Failure) else kafka.explain(self._settings, error))
             return
         old, self._producer = self._producer, fresh
+        self._unanswered = 0
         retire(old)
         self._metrics.producers_replaced.inc()
         _log.warning("ingest.producer_replaced")
@@ -155,6 +162,7 @@ class TopicStore:
     async def _look(self) -> str | None:
         """Ask the broker for the topic, so that recovery shows even when a load balancer sends nothing more."""
         client = self._producer.client
+        self._unanswered += 1
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 answered = await client.force_metadata_update()
@@ -162,9 +170,13 @@ class TopicStore:
             return kafka.explain(self._settings, error)
         if not answered:
             return f"no broker answers at {self._settings.bootstrap_servers} (KAFKA_BOOTSTRAP_SERVERS)"
+        self._unanswered = 0
         if not client.cluster.available_partitions_for_topic(self._settings.topic):
             return f"topic {self._settings.topic} (KAFKA_TOPIC) has no partition that takes records"
         return None
+
+    def _tick(self) -> None:
+        self.ticked_at = asyncio.get_running_loop().time()
 
     def _tell(self, reason: str | None) -> None:
         if (reason is None) != (self.away is None):
@@ -174,11 +186,3 @@ class TopicStore:
             else:
                 _log.error("ingest.broker_away", reason=reason)
         self.away = reason
-
-
-async def _quietly(stop: Callable[[], Awaitable[None]]) -> None:
-    """Stop a producer; what it could not deliver was answered as not stored."""
-    try:
-        await stop()
-    except (KafkaError, OSError):
-        return

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.certificates import Authority
 from tests.integration.stage import Stage, event, stop
+from tests.integration.test_ingest import SECRET, Ingest
+from tests.integration.test_ingest import event as webhook
 from tests.kafka_broker import KafkaBroker, free_ports
 from tests.relay import Relay
 from tests.service_process import ServiceProcess
@@ -152,3 +155,35 @@ async def test_k6_certificates_that_were_renewed_in_their_files_are_used(stage: 
     await works(stage, users, 10)
     back_at = await restarted(stage, lambda: files.renew("second"))
     await goes_on(stage, service, users, back_at)
+
+
+async def test_k6_ingest_follows_brokers_that_move_and_uses_a_renewed_password(stage: Stage, tmp_path: Path) -> None:
+    port, password = free_ports(1)[0], tmp_path / "password"
+    await restarted(stage, lambda: stage.kafka.reconfigure(login("of-yesterday")))
+    password.write_text("of-yesterday\n")
+    async with Relay(stage.kafka.address("LOGIN"), port=port) as name:
+        process = stage.start(
+            "ingest",
+            KAFKA_BOOTSTRAP_SERVERS=name.address,
+            KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT",
+            KAFKA_SASL_MECHANISM="PLAIN",
+            KAFKA_SASL_USERNAME=USER,
+            KAFKA_SASL_PASSWORD_FILE=str(password),
+            INGEST_SECRET=SECRET,
+            INGEST_PORT="0",
+        )
+        await process.ready()
+        ingest = Ingest(process)
+        async with aiohttp.ClientSession() as session:
+            await ingest.post_until_stored(session, webhook(1))
+
+    def move() -> None:
+        stage.kafka.move()
+        stage.kafka.reconfigure(login("of-today"))
+
+    password.write_text("of-today\n")
+    await restarted(stage, move)
+    async with Relay(stage.kafka.address("LOGIN"), port=port), aiohttp.ClientSession() as session:
+        await process.ready(30)
+        await ingest.post_until_stored(session, webhook(2))
+    await stop(process)
