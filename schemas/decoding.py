@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.coercion import as_number, coerced
+from schemas.coercion import as_number, as_truth, coerced
 from schemas.json_text import decode_json
 
 __all__ = [
@@ -38,7 +38,11 @@ _WRAPPERS: Final = ("data", "items")
 """Keys under which any list may come; its resource's own name is one more."""
 _ABOUT: Final = ("meta", "pagination")
 _TOTALS: Final = ("total", "totalCount", "total_count")
+_MORE: Final = ("hasMore", "has_more")
+_NEXT: Final = ("next", "nextCursor", "next_cursor")
 _FAILURES: Final = ("error", "errors")
+_SUCCESS: Final = ("success", "ok")
+_FAILED: Final = ("error", "fail", "failed", "failure")
 _PLACE: Final = re.compile(r"- at `\$(.*)`$")
 
 
@@ -47,10 +51,14 @@ class Contradiction(ValueError):
 
 
 class Page(Struct, Generic[T], frozen=True):
-    """One page of a list, and the length of the whole list where the API says it."""
+    """One page of a list, and the length of the whole list where the API says it.
+
+    `more`: the API says that this page is not the last one.
+    """
 
     items: list[T]
     total: int | None = None
+    more: bool = False
 
 
 class _About(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,11 +91,18 @@ def decode(body: bytes, kind: type[S]) -> S:
     return convert(decode_json(body), kind) if found is None or _is_loose(found) else found
 
 
-def decode_page(body: bytes, kind: type[T], *names: str, offset: int | None = 0, totals: Sequence[str] = ()) -> Page[T]:
+def decode_page(
+    body: bytes,
+    kind: type[T],
+    *names: str,
+    offset: int | None = 0,
+    totals: Sequence[str] = (),
+    more: bool = False,
+) -> Page[T]:
     """Decode a page of a list, bare or under `data`, `items` or one of `names`, that was asked for from `offset` on.
 
     An offset of None stands for one of which it is not known whether the API takes it. `totals` are the values of the
-    response's `X-Total-Count` headers.
+    response's `X-Total-Count` headers; `more` is whether its headers name a next page.
 
     Raises:
         msgspec.DecodeError: it is not JSON, or not a list of `kind` (a `msgspec.ValidationError`).
@@ -95,20 +110,25 @@ def decode_page(body: bytes, kind: type[T], *names: str, offset: int | None = 0,
     """
     items, about = _straight_page(body, kind) or _careful_page(body, kind, names)
     if not (about or totals):
-        return Page(items)
+        return Page(items, more=more)
     about += [{"total": total} for total in totals]
-    total = _total_of(about)
+    total, says_more = _total_of(about), _says_more(about)
     if offset is not None:
         for part in about:
             if not _is_blank(part.get("offset")) and (begins := _count(part["offset"], "offset")) != offset:
                 raise Contradiction(f"a page from {begins} on, and not from {offset}")
+    end = (offset or 0) + len(items)
     if total is not None:
-        end = (offset or 0) + len(items)
         if items and end > total:
             raise Contradiction(f"{end} items of a list of {total}")
         if end < total and not items and offset is not None:
             raise Contradiction(f"the list ends after {end} of {total} items")
-    return Page(items, total)
+        if says_more is not None and offset is not None and says_more is not (end < total):
+            raise Contradiction(f"{'more' if says_more else 'no more'} after {end} of {total} items")
+    elif says_more and not items:
+        raise Contradiction("more after a page without items")
+    named = any(not _is_blank(part.get(key)) for part in about for key in _NEXT)
+    return Page(items, total, more=bool(says_more) or named or more)
 
 
 def refuse_failure(body: bytes) -> None:
@@ -153,8 +173,8 @@ def _careful_page(body: bytes, kind: type[T], names: Sequence[str]) -> tuple[lis
         if not isinstance(part, dict):
             raise msgspec.ValidationError(f"Expected objects under {' and '.join(_ABOUT)}")
         _refuse_failure(part)
-    if answer.get("success") is False:
-        raise Contradiction("a list with `success` false")
+    if any(as_truth(answer.get(key)) is False for key in _SUCCESS) or answer.get("status") in _FAILED:
+        raise Contradiction("a list that says that it failed")
     keys = [key for key in dict.fromkeys((*_WRAPPERS, *names)) if key in answer]
     if not keys:
         raise msgspec.ValidationError(
@@ -196,6 +216,13 @@ def _total_of(about: Sequence[dict[str, Any]]) -> int | None:
     if len(totals) > 1:
         raise Contradiction(f"different totals: {', '.join(map(str, sorted(totals)))}")
     return next(iter(totals), None)
+
+
+def _says_more(about: Sequence[dict[str, Any]]) -> bool | None:
+    said = {as_truth(part[key]) for part in about for key in _MORE if not _is_blank(part.get(key))}
+    if len(said) > 1 or None in said:
+        raise Contradiction(f"different answers under {' and '.join(_MORE)}" if len(said) > 1 else "more is no boolean")
+    return next(iter(said), None)
 
 
 def _count(value: Any, name: str) -> int:

@@ -62,7 +62,9 @@ class UserPages:
             self._longest = max(self._longest, count)
             # Without a total a page shorter than asked for may be one that the API cut: only a page shorter than
             # another is the last. More than asked for is all there is.
-            if count > self._limit or (count < self._longest if page.total is None else offset >= page.total):
+            if count > self._limit or (
+                count < self._longest and not page.more if page.total is None else offset >= page.total
+            ):
                 return
 
     async def _page(self, offset: int) -> Page[ListedUser]:

@@ -131,7 +131,13 @@ async def _clear(
 
     async with _clients(settings, lambda: f"{clearing.tally.cleared} contacts are done; run it again") as clients:
         clearing = Clearing(
-            clients.sesamy, clients.mailmojo, rules_of(settings), settings.sync, tell, dry_run=args.dry_run
+            clients.sesamy,
+            clients.mailmojo,
+            rules_of(settings),
+            settings.sync,
+            tell,
+            known=found.known,
+            dry_run=args.dry_run,
         )
         began, count = time.monotonic(), len(found.suspects)
         try:

@@ -82,6 +82,11 @@ class AccountFields:
         """What this process knows of the fields, for the status page."""
         return {"status": self.status, "reason": self.reason}
 
+    @property
+    def settled(self) -> bool:
+        """Whether `ensure` has nothing to do just now."""
+        return self.status == "complete" or (self.status == "degraded" and self._clock() < self._look_again)
+
     async def ensure(self) -> None:
         """Create the fields that are missing, unless this process has done so already or just found no way to.
 
@@ -90,7 +95,7 @@ class AccountFields:
         Raises:
             Unauthorized, Throttled, Unavailable: not known yet; the next call tries again.
         """
-        if self.status == "unknown" or (self.status == "degraded" and self._clock() >= self._look_again):
+        if not self.settled:
             await self._ensure_once()
 
     async def look(self) -> Look:

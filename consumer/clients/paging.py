@@ -5,6 +5,7 @@ is a failure of the call, never an empty list. Between pages a list may change, 
 reached only with entries that came before, is read once more from its beginning.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, TypeVar
 
@@ -14,6 +15,10 @@ from consumer.clients.wire import Answer
 from schemas.decoding import Contradiction, Page, decode_page
 
 T = TypeVar("T")
+
+_PARTIAL: Final = 206
+_NEXT: Final = re.compile(r""";\s*rel\s*=\s*["']?[^"',;]*\bnext\b""", re.IGNORECASE)
+"""In a `Link` header (RFC 8288): there is a next page."""
 
 _WALKS: Final = 3
 """Times that a list is begun which changes while it is read."""
@@ -30,6 +35,8 @@ def read(turn: Turn, operation: str, answer: Answer, decode: Callable[[bytes], T
         Unavailable: the body cannot be read, or contradicts itself.
     """
     api = turn.api
+    if answer.status == _PARTIAL:
+        raise Unavailable(api, operation, answer.status, "a part of the answer, which was not asked for")
     try:
         found = decode(answer.body)
     except Contradiction as error:
@@ -56,7 +63,8 @@ def read_page(
 
     def decode(body: bytes) -> Page[T]:
         totals = answer.headers.getall("X-Total-Count", ())
-        page = decode_page(body, kind, *names, offset=offset, totals=totals)
+        more = any(_NEXT.search(link) for link in answer.headers.getall("Link", ()))
+        page = decode_page(body, kind, *names, offset=offset, totals=totals, more=more)
         for item in page.items:
             check(item)
         return page
@@ -97,25 +105,31 @@ async def _walk(
 ) -> list[T]:
     found: list[T] = []
     seen: set[Hashable] = set()
-    offset, total = 0, None
+    offset = 0
+    total: int | None = None
     while True:
         page, asked = await fetch(offset)
-        if offset and page.total != total:
+        if None not in {total, page.total} and page.total != total:
             raise _ListChangedError
+        total = page.total if total is None else total
         fresh = [item for item in page.items if key(item) not in seen]
         if page.items and not fresh:
             raise Unavailable(turn.api, operation, 200, "pages repeat: the API ignores the offset")
         found += fresh
         seen.update(map(key, fresh))
-        offset, total = offset + len(page.items), page.total
-        if _is_last(page, offset, asked):
+        offset += len(page.items)
+        if total is not None and offset < total and not page.items:
+            raise Unavailable(turn.api, operation, 200, f"the list ends after {offset} of {total} items")
+        if _is_last(page, offset, asked, total):
             if total is not None and len(found) < total:  # entries came again, so others were passed over
                 raise _ListChangedError
             return found
 
 
-def _is_last(page: Page[T], received: int, asked: int | None) -> bool:
-    if page.total is not None:
-        return received >= page.total  # a short page may be one that the API cut; an empty one was refused before
+def _is_last(page: Page[T], received: int, asked: int | None, total: int | None) -> bool:
+    if total is not None:
+        return received >= total  # a short page may be one that the API cut
+    if page.more and page.items:
+        return False
     # More than was asked for: the API does not page, and this was all.
     return not page.items or asked is None or len(page.items) != asked

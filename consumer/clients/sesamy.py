@@ -95,7 +95,7 @@ class SesamyClient:
         """
         async with self._transport.turn(1) if turn is None else nullcontext(turn) as its:
             page = await self._users_page(its, offset, {"limit": limit, "offset": offset})
-        return Page([_listed(item) for item in page.items], page.total)
+        return Page([_listed(item) for item in page.items], page.total, more=page.more)
 
     async def probe(self) -> None:
         """Make a call that depends on no user. Raises `ApiError` when the API is of no use."""

@@ -76,10 +76,14 @@ class Clearing:
         retries: SyncSettings,
         tell: Callable[[Cleared], None],
         *,
+        known: Sequence[str] = (),
         dry_run: bool = False,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """Tell `tell` of each contact that is or may be cleared; with `dry_run` that would be, and write nothing."""
+        """Tell `tell` of each contact that is or may be cleared; with `dry_run` that would be, and write nothing.
+
+        `known` are some users whom Sesamy lists: one of them must be found where a suspect's user is not.
+        """
         self.tally = Tally()
         self.failed: list[tuple[Suspect, ApiError]] = []
         self._sesamy = sesamy
@@ -87,6 +91,7 @@ class Clearing:
         self._rules = rules
         self._retries = retries
         self._tell = tell
+        self._known = known
         self._dry_run = dry_run
         self._sleep = sleep
 
@@ -104,6 +109,8 @@ class Clearing:
             await turn.ready()
             async with self._sesamy.turn() as reads:
                 profile = await self._sesamy.profile(reads, suspect.user_id)
+                if profile is None:
+                    await self._compare(reads)
             judged = standing(profile, suspect.address)
             if judged == "fine":
                 self.tally.fine += 1
@@ -122,6 +129,14 @@ class Clearing:
                 # A gate that was closed meanwhile is waited for here: the write that follows cannot be interrupted.
                 await turn.ready()
                 await _to_its_end(self._write(turn, suspect, judged, plan))
+
+    async def _compare(self, reads: Turn) -> None:
+        """Make sure that the call that did not find a user finds another one. Raises `Unavailable`."""
+        for user_id in self._known:  # any of them may be gone since
+            if await self._sesamy.profile(reads, user_id) is not None:
+                return
+        if self._known:
+            raise Unavailable("sesamy", "get_user", 404, "users whom Sesamy lists are not found either")
 
     async def _write(self, turn: Turn, suspect: Suspect, judged: Standing, plan: Plan) -> None:
         try:

@@ -36,6 +36,7 @@ class ContactPages:
         self._operation = operation
         self._seen: set[int] = set()
         self._total: int | None = None
+        self._more = False
         self.cut: str | None = None
         """Why there may be more than what was read; None when that was everything."""
 
@@ -77,6 +78,7 @@ class ContactPages:
         page = await self._fetch(limit, offset)
         if page.total is not None:
             self._total = page.total
+        self._more = page.more
         return page.items
 
     def _check_total(self) -> None:
@@ -112,7 +114,7 @@ class ContactPages:
         if self._total is not None:
             if self._total > len(self._seen):
                 self.cut = f"Mailmojo lists {len(self._seen):,} of {self._total:,} and takes no offset"
-        elif count % _ROUND == 0:
+        elif self._more or count % _ROUND == 0:
             self.cut = f"Mailmojo lists {count:,} at a time and takes no offset, so there may be more"
 
     def _fresh(self, page: Sequence[Item]) -> list[Item]:

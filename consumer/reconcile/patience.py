@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
-from consumer.clients.errors import ApiError, Throttled, Unauthorized, UnknownList
+from consumer.clients.errors import ApiError, Throttled, TooLarge, Unauthorized, UnknownList
 from consumer.settings import SyncSettings
 
 T = TypeVar("T")
@@ -19,8 +19,8 @@ _IN_A_ROW: Final = 10
 
 
 def says_no(error: ApiError) -> bool:
-    """Tell whether the same request would fail again: refused, or answered with what cannot be read."""
-    return not error.retryable or (error.status is not None and 200 <= error.status < 300)
+    """Tell whether the same request would fail again: refused, or answered with more than is read."""
+    return not error.retryable or isinstance(error, TooLarge)
 
 
 async def patiently(call: Callable[[], Awaitable[T]], retries: SyncSettings, sleep: Sleep = asyncio.sleep) -> T:
@@ -56,16 +56,16 @@ async def each(
             await do(item)
         except ApiError as error:
             in_a_row += 1
-            unreadable = error.retryable and says_no(error)
+            too_large = error.retryable and says_no(error)
             if _is_a_setting(error):
                 raise
-            if unreadable or tries >= _TRIES:
+            if too_large or tries >= _TRIES:
                 failed(item, error)
             else:
                 waiting.append((item, tries if isinstance(error, Throttled) else tries + 1))
             if in_a_row >= _IN_A_ROW:
                 raise
-            if error.retryable and not unreadable:
+            if error.retryable and not too_large:
                 await sleep(_pause(retries, in_a_row))
         else:
             in_a_row = 0

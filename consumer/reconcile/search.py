@@ -36,6 +36,8 @@ class Found(Struct):
     unreadable: int = 0
     failed: list[tuple[str, ApiError]] = []
     """Addresses whose contact could not be read."""
+    known: list[str] = []
+    """Some users whom Sesamy lists and can be asked for."""
     cut: list[str] = []
     """Why there may be more contacts than those seen."""
 
@@ -92,6 +94,7 @@ class Search:
             for user in page.users:
                 self._users.add(user)
             self.found.users = self._users.count
+            self.found.known = self._users.samples
         if self._addresses is None:
             for which in _LISTS:
                 await self._look_up(await self._listed(which))

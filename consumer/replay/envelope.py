@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from schemas.events import pointer_keys
+from schemas.json_text import decode_json
+
+_encode: Final = msgspec.json.Encoder().encode
 
 _PREFIX: Final = 5
 """Bytes of a Confluent wire-format prefix, which begins with byte 0 (`contract.md`, the topic)."""
@@ -30,20 +33,20 @@ def edit(value: bytes, pointer: str, event: Callable[[dict[str, Any]], Any], who
     prefix, body = (value[:_PREFIX], value[_PREFIX:]) if value[:1] == b"\0" else (b"", value)
     keys = pointer_keys(pointer)
     try:
-        found = document = orjson.loads(body)
+        found = document = decode_json(body)
         for key in keys:
             found = found[int(key) if isinstance(found, list) else key]
-        inside = orjson.loads(found) if isinstance(found, str) and keys else found
+        inside = decode_json(found.encode()) if isinstance(found, str) and keys else found
     except (ValueError, LookupError, TypeError):
         raise NoEvent from None
     if not isinstance(inside, dict):
         raise NoEvent
     edited = event(inside)
-    new: Any = orjson.dumps(edited).decode() if isinstance(found, str) else edited
+    new: Any = _encode(edited).decode() if isinstance(found, str) else edited
     if not keys:
-        return prefix + orjson.dumps(new)
+        return prefix + _encode(new)
     document = spot = whole(document)
     for key in keys[:-1]:
         spot = spot[int(key) if isinstance(spot, list) else key]
     spot[int(keys[-1]) if isinstance(spot, list) else keys[-1]] = new
-    return prefix + orjson.dumps(document)
+    return prefix + _encode(document)

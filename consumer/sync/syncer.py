@@ -186,7 +186,7 @@ class Syncer:
 
         Where that fails, return whether the contact is right already: then there is nothing to wait for.
         """
-        if self._dry_run or self._account_fields.status != "unknown":
+        if self._dry_run or self._account_fields.settled:
             return False
         try:
             for call in FIELDS:

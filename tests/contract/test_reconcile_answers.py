@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from consumer.clients.build import Clients, open_clients
-from consumer.clients.errors import ApiError, Rejected, Unauthorized
+from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
 from consumer.failure import Failure
 from consumer.ops.metrics import Metrics
 from consumer.reconcile.clearing import Cleared, Clearing
@@ -100,6 +100,7 @@ class Run:
             rules_of(self._settings),
             self._settings.sync,
             self._told,
+            known=search.found.known,
             dry_run=dry_run,
         )
         await clearing.run(search.found.suspects)
@@ -164,7 +165,9 @@ async def test_no_call_is_made_for_a_contact_that_is_fine() -> None:
         seen = run.sandbox.log.count
         await run.clear(search)
         operations = [record.operation for record in run.sandbox.log.since(seen)]
-        assert operations == ["get_user", "get_contact", "patch_contact"] * len(run.cast.wrong)
+        moved = ["get_user", "get_contact", "patch_contact"]
+        gone = ["get_user", *moved]  # a user who is not found is compared with one who is
+        assert sorted(operations) == sorted([*gone * 6, *moved * (len(run.cast.wrong) - 6)])
 
 
 async def test_a_list_that_shows_addresses_alone_costs_a_read_of_each_contact() -> None:
@@ -279,3 +282,57 @@ async def test_an_api_that_lists_no_contacts_is_told_with_the_way_out() -> None:
         run.sandbox.faults.add(Rule(api="mailmojo", operation="list_subscribers", status=404))
         with pytest.raises(Failure, match="--contacts FILE"):
             await run.search()
+
+
+BROKEN = {
+    "null": '{"data": null, "error": {"code": "internal"}}',
+    "ends-early": '{"data": [], "meta": {"total": 137}}',
+    "null-item": "[null]",
+    "html": "<html>maintenance</html>",
+    "nothing": "",
+    "json-null": "null",
+}
+
+
+@pytest.mark.parametrize("operation", ["list_users", "list_subscribers", "list_unsubscribed"])
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
+async def test_a1_a_broken_list_ends_a_search_and_clears_nobody(operation: str, body: str) -> None:
+    async with run_under(Answers()) as run:
+        run.sandbox.faults.add(Rule(operation=operation, body=body))
+        with pytest.raises(Unavailable, match=f"{operation}: HTTP 200"):
+            await run.search()
+        run.sandbox.faults.clear()
+        assert {suspect.address for suspect in (await run.search()).found.suspects} == run.cast.wrong
+
+
+async def test_a1_users_who_are_missing_from_a_page_in_the_middle_make_nobody_a_suspect() -> None:
+    """The second page of Sesamy's users is empty, although its header says that there are more."""
+    async with run_under(Answers(page_cap="100")) as run:
+        run.sandbox.faults.add(Rule(operation="list_users", headers={"X-Total-Count": "200"}))
+        with pytest.raises(Unavailable, match="list_users: HTTP 200"):
+            await run.search()
+
+
+@pytest.mark.parametrize("body", ["", "null", "<html>", '{"email": "other@example.no"}', "[]"])
+@pytest.mark.parametrize("stage", ["before", "after"])
+async def test_a9_a_contact_counts_as_cleared_only_if_it_shows_that(body: str, stage: Any) -> None:
+    async with run_under(Answers()) as run:
+        odd = "reader.003@example.no"
+        run.sandbox.faults.add(Rule(operation="patch_contact", key=odd, body=body, stage=stage, times=1))
+        seen = run.sandbox.log.count
+        clearing = await run.clear(await run.search())
+        assert (odd in run.unanswered) is (stage == "before")
+        assert odd in run.cleared
+        assert clearing.failed == []
+        assert run.cast.changed() == run.cast.wrong
+        writes = [record for record in run.sandbox.log.since(seen) if record.write and record.address == odd]
+        assert len(writes) == (2 if stage == "before" else 1)
+
+
+async def test_a_404_for_everybody_between_search_and_write_clears_nobody() -> None:
+    async with run_under(Answers()) as run:
+        search = await run.search()
+        run.sandbox.faults.add(Rule(api="sesamy", operation="get_user", body="<h1>Not Found</h1>", status=404))
+        with pytest.raises(Unavailable, match="users whom Sesamy lists are not found either"):
+            await run.clear(search)
+        assert run.cast.changed() == set()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from consumer import cli
 from consumer.cli import options, progress
 from consumer.replay import pace
+from consumer.replay.envelope import edit
 from consumer.replay.record import Record, UnreadableLine, from_line, to_line
 from consumer.replay.rewriting import Anonymizer, multiply, shift_times
 from consumer.replay.run import Replay
@@ -357,3 +358,9 @@ def test_durations_for_people() -> None:
     assert [progress.duration(seconds) for seconds in (0.4, 61, 7260)] == ["0 s", "1 min 1 s", "2 h 1 min"]
     assert progress.time_left(0.25, 10) == "30 s left"
     assert progress.time_left(0, 10) == "time left unknown"
+
+
+def test_a11_an_event_with_half_an_emoji_is_edited_like_any_other() -> None:
+    value = b'{"data": {"userId": "email|1", "note": "\\ud83d", "big": 20251110120000123456}}'
+    edited = edit(value, "/data", lambda event: event | {"userId": "email|2"}, lambda envelope: envelope)
+    assert edited == b'{"data":{"userId":"email|2","note":"","big":20251110120000123456}}'

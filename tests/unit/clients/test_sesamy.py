@@ -145,6 +145,11 @@ INCONSISTENT = {
     "errors": {"data": [], "errors": ["internal"]},
     "error-in-meta": {"data": [], "meta": {"error": "internal"}},
     "no-success": {"data": [], "success": False},
+    "not-ok": {"data": [], "ok": "false"},
+    "status-error": {"status": "error", "data": []},
+    "more-after-nothing": {"data": [], "meta": {"hasMore": True}},
+    "more-after-the-total": {"data": things(1), "meta": {"total": 1}, "has_more": True},
+    "no-more-before-the-total": {"data": things(1), "meta": {"total": 3, "hasMore": False}},
     "items-null": {"items": None},
     "named-null": {"contracts": None},
     "no-list": {"meta": {"total": 0}},
@@ -208,6 +213,32 @@ async def test_a1_the_total_in_a_header_counts_as_the_one_in_the_body_does(body:
         assert len((await rest(it)).contracts) == 3
 
 
+@pytest.mark.parametrize(
+    "next_",
+    [
+        {"meta": {"hasMore": True}},
+        {"has_more": "true"},
+        {"pagination": {"next": "/management/contracts?offset=50"}},
+        {"Link": '<https://x/contracts?offset=50>; rel="next", <https://x>; rel="last"'},
+    ],
+)
+async def test_a1_a_page_that_is_said_not_to_be_the_last_is_followed_however_short(next_: dict[str, Any]) -> None:
+    def page(limit: int, offset: int) -> Any:
+        body = {"data": things(70)[offset : offset + 50]}
+        if offset:
+            return body
+        return Reply(200, body, next_) if "Link" in next_ else body | next_
+
+    async with bench(lists(contracts=page), api="sesamy") as it:
+        assert len((await rest(it)).contracts) == 70
+
+
+async def test_a1_a_part_of_a_list_is_no_list() -> None:
+    async with bench(lists(contracts=Reply(206, things(1))), api="sesamy") as it:
+        with pytest.raises(Unavailable, match="list_contracts: HTTP 206"):
+            await rest(it)
+
+
 @pytest.mark.parametrize("error", [None, {}, [], "", False, {"code": None, "details": []}])
 async def test_an_error_without_content_is_none(error: Any) -> None:
     async with bench(lists(contracts={"data": things(1), "error": error}), api="sesamy") as it:
@@ -228,6 +259,18 @@ async def test_a1_an_empty_second_page_before_the_total_is_a_failure(second: Any
     async with bench(lists(contracts=page), api="sesamy") as it:
         with pytest.raises(Unavailable, match="list_contracts"):
             await rest(it)
+
+
+async def test_a_total_that_only_one_page_says_counts_for_all() -> None:
+    for silent in (0, 100):
+
+        def page(limit: int, offset: int, silent: int = silent) -> Any:
+            items = things(150)[offset : offset + limit]
+            return items if offset == silent else {"data": items, "meta": {"total": 150}}
+
+        async with bench(lists(contracts=page), api="sesamy") as it:
+            assert len((await rest(it)).contracts) == 150
+        assert sum("contracts" in path for _, path in it.server.calls()) == 2
 
 
 async def test_a1_a_list_that_changes_while_it_is_read_is_read_from_its_beginning() -> None:

@@ -2,13 +2,14 @@ from collections import Counter
 
 import pytest
 
-from consumer.clients.errors import ApiError, Rejected, Throttled, Unauthorized, Unavailable, UnknownList
+from consumer.clients.errors import ApiError, Rejected, Throttled, TooLarge, Unauthorized, Unavailable, UnknownList
 from consumer.reconcile.patience import each, patiently
 from consumer.settings import SyncSettings
 
 RETRIES = SyncSettings(max_attempts=4, retry_base=1, retry_cap=3)
 DOWN = Unavailable("mailmojo", "get_contact", 503)
 UNREADABLE = Unavailable("mailmojo", "get_contact", 200, "an unreadable answer")
+TOO_LARGE = TooLarge("mailmojo", "get_contact", 200)
 REFUSED = Rejected("mailmojo", "patch_contact", 400)
 SLOWLY = Throttled("mailmojo", "get_contact", 429)
 
@@ -47,10 +48,10 @@ async def test_what_fails_three_times_is_given_up_and_holds_nobody_back(error: A
     assert (Counter(walk.order), walk.given_up) == ({"a": 3, "b": 1, "c": 1}, {"a": error})
 
 
-async def test_an_unreadable_answer_is_not_asked_for_again_and_a_pause_costs_no_try() -> None:
-    walk = Walk(a=[UNREADABLE], b=[SLOWLY] * 8)
+async def test_too_large_an_answer_is_not_asked_for_again_and_a_pause_costs_no_try() -> None:
+    walk = Walk(a=[TOO_LARGE], b=[SLOWLY] * 8)
     await walk("ab")
-    assert (Counter(walk.order), walk.given_up) == ({"a": 1, "b": 9}, {"a": UNREADABLE})
+    assert (Counter(walk.order), walk.given_up) == ({"a": 1, "b": 9}, {"a": TOO_LARGE})
     assert max(walk.naps) == RETRIES.retry_cap
 
 
@@ -76,7 +77,9 @@ async def test_a_fault_of_a_setting_ends_it_at_once(error: ApiError) -> None:
     [
         ([DOWN, SLOWLY, DOWN], 4, None),
         ([DOWN] * 9, 4, Unavailable),
-        ([UNREADABLE] * 9, 1, Unavailable),
+        ([UNREADABLE] * 3, 4, None),
+        ([UNREADABLE] * 9, 4, Unavailable),
+        ([TOO_LARGE] * 9, 1, TooLarge),
         ([REFUSED] * 9, 1, Rejected),
         ([Unauthorized("sesamy", "x", 401)] * 9, 1, Unauthorized),
     ],

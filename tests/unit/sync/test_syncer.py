@@ -55,6 +55,7 @@ class FakeWire:
 
 class FakeFields:
     status = "complete"
+    settled = True
 
     async def ensure(self) -> None:
         pass
