@@ -11,6 +11,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from consumer import masking
 from tests import kafka_broker
 from tests.kafka_broker import KafkaBroker
 from tests.service_process import ServiceProcess
@@ -33,6 +34,15 @@ def logs_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(structlog, "configure", uncached)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def secrets_end_with_their_test() -> Iterator[None]:
+    """Have no test mask what is a secret in another one."""
+    before = dict(masking._secrets)
+    yield
+    masking._secrets.clear()
+    masking._secrets.update(before)
 
 
 @pytest.fixture(scope="session")

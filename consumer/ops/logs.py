@@ -18,7 +18,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from consumer.clock import Clock
 from consumer.line_writer import LineStream
-from consumer.masking import is_clean, mask_addresses, mask_secrets
+from consumer.masking import is_clean, mask_addresses
+from consumer.printable import printable, printable_json
 from consumer.settings import LogSettings
 
 _QUIET_SECONDS: Final = 60.0
@@ -29,6 +30,9 @@ _KINDS_KEPT: Final = 1000
 
 _FIRST: Final = ("timestamp", "level", "event", "user_id")
 """What every line starts with, where there is such a value."""
+
+_OURS: Final = ("timestamp", "level")
+"""Values that come from nowhere else: a secret that is such a word must not spoil them."""
 
 _JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
@@ -56,7 +60,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries:
         processors.append(_to_json)
         factory = structlog.BytesLoggerFactory(stream.buffer)
     else:
-        processors.append(mask)
+        processors += (mask, _printable)
         processors.append(
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(),
@@ -86,13 +90,13 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask e-mail addresses in every value of an event, however deep; what is no JSON value becomes its text."""
-    return {key: _masked(value) for key, value in event.items()}
+    """Mask e-mail addresses and secrets in every value of an event, however deep; other types become text."""
+    return {key: value if key in _OURS else _masked(value) for key, value in event.items()}
 
 
 def _masked(value: object) -> object:
     if isinstance(value, str):
-        return mask_addresses(value) if "@" in value or "%40" in value else mask_secrets(value)
+        return mask_addresses(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -106,12 +110,35 @@ def _to_json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     with suppress(TypeError):
         line = orjson.dumps(event, option=_JSON_ONLY)
         if is_clean(line):  # as nearly every line is
-            return line
+            return _shown(line)
     masked = mask(logger, method, event)
     try:
-        return orjson.dumps(masked)
+        return _shown(orjson.dumps(masked))
     except TypeError:  # an integer beyond 64 bits, or half a character from somebody's JSON: a log call never fails
-        return json.dumps(masked).encode()
+        return _shown(json.dumps(masked).encode())
+
+
+def _shown(line: bytes) -> bytes:
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return printable_json(line.decode()).encode()
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal acts upon; a traceback keeps its lines, indented so that none looks like a new entry."""
+    return {key: _one_line(value) if key != "exception" else _indented(str(value)) for key, value in event.items()}
+
+
+def _one_line(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(str(key)): _one_line(part) for key, part in value.items()}
+    return [_one_line(part) for part in value] if isinstance(value, list) else value
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
 
 
 class Repeats:

@@ -166,3 +166,49 @@ def test_it_goes_to_stderr_by_default() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert result.stdout == ""
     assert json.loads(result.stderr)["event"] == "here"
+
+
+def test_every_line_starts_with_time_level_event_and_user(stream: Stream) -> None:
+    logs.configure(LogSettings(format="json"), stream)
+    structlog.get_logger().warning("wrote", partition=3, user_id="email|84cc", offsets=[1])
+    logging.getLogger("aiokafka").warning("hello")
+    first, second = json_lines(stream)
+    assert list(first) == ["timestamp", "level", "event", "user_id", "partition", "offsets"]
+    assert list(second)[:3] == ["timestamp", "level", "event"]
+
+
+def test_every_line_for_people_starts_with_time_level_event_and_user(stream: Stream) -> None:
+    logs.configure(LogSettings(format="console"), stream)
+    structlog.get_logger().warning("wrote", partition=3, user_id="email|84cc", offsets=[1])
+    (line,) = stream.lines()
+    assert line.split()[1:] == ["[warning", "]", "wrote", "user_id=email|84cc", "partition=3", "offsets=[1]"]
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_p6_control_characters_reach_neither_terminal_nor_file(stream: Stream, format_: str) -> None:
+    logs.configure(LogSettings(format=format_), stream)
+    foreign = "x\n2026-01-01T00:00:00Z [info] forged\r\x1b]0;t\x07\x1b[2J\x7f\x9b31m\u202e\u2028\u200b\ud83d"
+
+    def fail() -> None:
+        raise ValueError(foreign)
+
+    try:
+        fail()
+    except ValueError as error:
+        structlog.get_logger().error(foreign, deep=[{foreign: foreign}], error=error, exc_info=True)
+    stream.seek(0)
+    text = stream.read()
+    assert all(char.isprintable() or char == "\n" for char in text)
+    forged = [line for line in text.split("\n") if line.startswith("2026-01-01")]
+    assert forged == []
+    if format_ == "json":
+        assert json.loads(text)["deep"] == [{foreign: foreign}]
+
+
+def test_a_short_secret_that_is_a_level_spoils_no_level(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.masking._secrets", {})
+    Secret("info")
+    logs.configure(LogSettings(format="json"), stream)
+    structlog.get_logger().info("here", said="info for you")
+    (line,) = json_lines(stream)
+    assert (line["level"], line["said"]) == ("info", "*** for you")
