@@ -206,6 +206,11 @@ class CallState:
         """Return whether the user did not fail in this call."""
         return not (user_id in self._open or user_id in self._refuted or user_id in self._mute)
 
+    @property
+    def has_trials(self) -> bool:
+        """Whether there is somebody to try it with who did not fail yet, or the control user."""
+        return self.has_control or any(map(self.is_new, self.parked))
+
     def next_trial(self) -> str | None:
         """Take a user who waits, of those who did not fail yet the first; None when nobody waits."""
         chosen = next(filter(self.is_new, self.parked), None) or next(iter(self.parked), None)

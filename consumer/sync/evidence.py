@@ -105,8 +105,11 @@ class Evidence:
 
     @property
     def stopped(self) -> bool:
-        """Whether a call is down that nearly every sync needs, so that there is no use in reading more events."""
-        return any(self.is_down(call) for call in _OF_EVERYBODY)
+        """Whether a call is down that nearly every sync needs, so that there is no use in reading more events.
+
+        Not when all users who were read have failed in it: only one who comes after them can show that it works.
+        """
+        return any(self.is_down(call) and self._states[call].has_trials for call in _OF_EVERYBODY)
 
     def down(self) -> list[CallState]:
         """Return the calls that are down."""

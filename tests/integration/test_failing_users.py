@@ -72,13 +72,38 @@ async def test_k13_events_of_a_user_that_fails_do_not_fill_the_window(stage: Sta
     service.kill()
 
 
-async def test_k13_events_of_many_users_that_fail_do_not_fill_the_window(stage: Stage) -> None:
-    healthy, failing = stage.users(11), stage.users(30, "email|failing")
+async def test_k13_events_of_several_users_that_fail_do_not_fill_the_window(stage: Stage) -> None:
+    healthy, failing = stage.users(11), stage.users(5, "email|failing")
     fail(stage, failing)
-    for _ in range(8):
+    for _ in range(40):
         await stage.send(*(event(user_id, partition=0) for user_id in failing))
     await stage.send(*(event(user_id, partition=0) for user_id in healthy))
     service = await stage.service(**PATIENT, SYNC_MAX_PENDING="50")
     await wait_until(lambda: not stage.stale(healthy), 40, what="the others are synced")
     await stage.assert_sentinels(service)
     service.kill()
+
+
+async def test_k13_users_behind_a_call_that_is_down_do_not_fill_the_window_of_those_who_do_not_need_it(
+    stage: Stage,
+) -> None:
+    in_step, changed = stage.users(11), stage.users(30, "email|changed")
+    service = await stage.service(**PATIENT, SYNC_MAX_PENDING="50")
+    await stage.send(*(event(user_id) for user_id in in_step))
+    await stage.all_committed()
+    for operation in ("patch_contact", "post_subscriber"):
+        stage.fail(api="mailmojo", operation=operation, status=503)
+    for _ in range(8):
+        await stage.send(*(event(user_id, partition=0) for user_id in changed))
+    await stage.send(*(event(user_id, partition=1) for user_id in in_step))
+
+    async def done() -> bool:
+        return await service.metric("events_total", outcome="unchanged") >= len(in_step)
+
+    await wait_until(done, 40, what="those whose contact is right are done")
+    assert await stage.dead_letters() == []
+    stage.heal()
+    await stage.all_committed()
+    assert stage.stale([*in_step, *changed]) == {}
+    await stage.assert_sentinels(service)
+    await stop(service)

@@ -55,6 +55,9 @@ class Bench:
     def is_ready(self) -> bool:
         return not self.evidence.reasons()
 
+    def reading_stops(self) -> bool:
+        return self.evidence.stopped
+
     def gauge(self, api: str) -> float | None:
         return self.metrics.registry.get_sample_value("sesamy_mailmojo_circuit_open", {"api": api})
 
@@ -226,6 +229,25 @@ def test_those_who_did_not_fail_are_tried_first() -> None:
     bench.evidence.park("three", PATCH)
     assert [state.next_trial(), state.next_trial()] == ["one", "two"]
     assert bench.may_send("two")
+
+
+def test_k13_reading_stops_while_a_call_of_everybody_is_down_and_somebody_is_left_to_try_it_with() -> None:
+    bench = Bench()
+    assert not bench.reading_stops()
+    bench.bring_down(call=PATCH)
+    bench.evidence.park("three", PATCH)
+    assert not bench.reading_stops()  # those whose contact is right go on
+
+    bench.bring_down(call=PROFILE)
+    for user in ("one", "two"):
+        bench.evidence.park(user, PROFILE)
+    assert not bench.reading_stops()  # all of them failed: only a user who comes after them can show that it works
+    bench.evidence.park("three", PROFILE)
+    assert bench.reading_stops()
+    bench.fail("three", PROFILE)
+    assert not bench.reading_stops()
+    bench.fail(CONTROL, PROFILE)
+    assert bench.reading_stops()  # the control user is read again and again
 
 
 def test_when_nobody_is_left_who_failed_it_counts_as_back() -> None:
