@@ -1,4 +1,7 @@
-"""The proxy that HTTP requests leave through: `HTTPS_PROXY` and `NO_PROXY`, read as other tools read them."""
+"""The proxy that HTTP requests leave through: `HTTPS_PROXY` and `NO_PROXY`, read as other tools read them.
+
+Plain http is for this machine only, and never leaves through a proxy.
+"""
 
 import ipaddress
 from base64 import b64encode
@@ -9,7 +12,7 @@ from msgspec import Struct
 
 from consumer.masking import remember_secret
 from consumer.secret import Secret
-from consumer.settings.urls import is_loopback, proxy_url
+from consumer.settings.urls import proxy_url
 
 _NO_SECRET = Secret()
 
@@ -32,10 +35,8 @@ class Proxies(Struct, frozen=True):
     """Hosts, domains, addresses and networks that are reached directly; `*` stands for all."""
 
     def of(self, host: str, port: int) -> Proxy | None:
-        """Return the proxy for https requests to this host; None when they leave directly, as to this machine."""
-        if self.https is None or is_loopback(host) or any(_covers(one, host, port) for one in self.exceptions):
-            return None
-        return self.https
+        """Return the proxy for https requests to this host; None when they leave directly."""
+        return None if any(_covers(one, host, port) for one in self.exceptions) else self.https
 
 
 def proxies_of(environ: Mapping[str, str]) -> Proxies:

@@ -111,9 +111,10 @@ def test_p11_credentials_of_a_proxy_are_masked_and_not_printed() -> None:
         (".", "api.example.no", False),
         ("[", "api.example.no", False),
         ("a:b:c", "api.example.no", False),
-        ("", "localhost", True),
-        ("", "127.8.9.1", True),
-        ("", "::1", True),
+        ("", "localhost", False),
+        ("localhost,127.0.0.1,::1", "localhost", True),
+        ("localhost,127.0.0.0/8", "127.8.9.1", True),
+        ("localhost,::1", "::1", True),
     ],
 )
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])

@@ -153,7 +153,7 @@ async def test_p11_a_host_in_no_proxy_is_reached_directly(tmp_path: Path, monkey
     assert it.proxy.asked == []
 
 
-async def test_p11_this_machine_is_never_reached_through_a_proxy(tmp_path: Path) -> None:
+async def test_p11_plain_http_which_is_for_this_machine_never_leaves_through_a_proxy(tmp_path: Path) -> None:
     async with serve(lambda _: Reply(200, b"{}")) as server, bench(tmp_path) as it:
         assert (await it.get(server.url)).status == 200
         assert it.proxy.asked == []
