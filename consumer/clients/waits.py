@@ -25,7 +25,7 @@ A number below 1e8 would be a moment before March 1973, one from 1e11 on a momen
 def seconds_to_wait(answer: Answer, now: float) -> float:
     """Return for how long the API wants no more calls; 0 when it does not say so, never more than an hour.
 
-    `Retry-After` (seconds or an HTTP date) and `retry_after` in the body on 429 and 503; on every answer
+    `Retry-After` (seconds or an HTTP date) and `retry_after` in the body on 429 and 5xx; on every answer
     `X-RateLimit-Reset` once `X-RateLimit-Remaining` is 0 (`reference/sesamy.md`, limits).
 
     Dates count from the answer's own `Date`, so that neither clock has to be right; `now` (our clock, unix seconds)
@@ -33,7 +33,7 @@ def seconds_to_wait(answer: Answer, now: float) -> float:
     """
     remaining = _number(answer.headers.get("X-RateLimit-Remaining"))
     exhausted = remaining is not None and remaining <= 0
-    if not (exhausted or answer.status in {429, 503}):
+    if not (exhausted or _may_ask(answer.status)):
         return 0.0
     their_now = _their_now(answer, now)
     wait = asked_to_wait(answer, now)
@@ -48,8 +48,8 @@ def seconds_to_wait(answer: Answer, now: float) -> float:
 
 
 def asked_to_wait(answer: Answer, now: float) -> float | None:
-    """Return the seconds that a 429 or 503 asks for, as they are; None when it names no time that can be read."""
-    if answer.status not in {429, 503}:
+    """Return the seconds that a 429 or 5xx asks for, as they are; None when it names no time that can be read."""
+    if not _may_ask(answer.status):
         return None
     their_now = _their_now(answer, now)
     wait = _wait(answer.headers.get("Retry-After"), their_now)
@@ -83,6 +83,10 @@ def unix_time(text: str, now: float) -> float | None:
         return float(calendar.timegm((year, month, day, hour, minute, second)) - (parts[9] or 0))
     except (ValueError, OverflowError, IndexError, TypeError):  # the standard library's parser is lenient, not total
         return None
+
+
+def _may_ask(status: int) -> bool:
+    return status == 429 or 500 <= status < 600
 
 
 def _has_short_year(text: str) -> bool:

@@ -236,6 +236,8 @@ def _is_local(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the server's certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return "a response that is not valid HTTP"
     cause = _cause(error)
     if isinstance(cause, ssl.SSLError):
         return f"no TLS connection: {getattr(cause, 'reason', None) or type(cause).__name__}"

@@ -67,7 +67,7 @@ def test_a14_dates_count_from_the_date_of_the_response(skew: float, form: Callab
     form=st.sampled_from(FORMATS),
     dated=st.sampled_from(FORMATS),
     kind=st.sampled_from(["date", "seconds", "body", "body date", "reset", "reset ms", "reset left"]),
-    status=st.sampled_from([429, 503]),
+    status=st.sampled_from([429, 500, 503]),
 )
 def test_a14_whatever_the_clocks_show_the_api_is_left_alone_for_as_long_as_it_says(
     *, skew: int, wait: int, form: Callable[[float], str], dated: Callable[[float], str], kind: str, status: int
@@ -101,6 +101,15 @@ def test_a_response_from_a_cache_is_as_old_as_its_age_says() -> None:
     assert seconds_to_wait(answer(429, {**kept, "Age": "30"}), NOW) == 40
     for odd in ("-30", "nan", "1e300", "old", ""):
         assert seconds_to_wait(answer(429, {**kept, "Age": odd}), NOW) == 70
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds"),
+    [(429, 7), (500, 7), (502, 7), (503, 7), (504, 7), (200, 0), (302, 0), (403, 0), (404, 0)],
+)
+def test_errors_of_the_server_may_ask_to_wait_as_well(status: int, seconds: float) -> None:
+    asked = answer(status, {"Retry-After": "7"})
+    assert seconds_to_wait(asked, NOW) == seconds
 
 
 @pytest.mark.parametrize(
