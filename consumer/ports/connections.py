@@ -19,6 +19,9 @@ _log = structlog.get_logger("ports")
 _SWEEP_EVERY: Final = 0.5
 _LOG_EVERY: Final = 60.0
 
+_MOST_INCOMPLETE: Final = 16 * 1024 * 1024
+"""Bytes of incomplete requests that one port holds: aiohttp takes a megabyte of headers from each connection."""
+
 LINGER: Final = 1.0
 """Seconds between a rejection and the end of a connection whose client still sends: closed at once, a connection is
 reset, and the client may lose the response."""
@@ -57,13 +60,15 @@ class _Phase(IntEnum):
 class Connection(web.RequestHandler):
     """aiohttp's protocol of one connection, with deadlines."""
 
-    __slots__ = ("_connections", "deadline", "opened", "phase")
+    __slots__ = ("_connections", "deadline", "incomplete", "opened", "phase")
 
     def __init__(self, connections: "Connections", server: web.Server, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._connections = connections
         self.opened: asyncio.Transport | None = None
         """The transport until it is closed; aiohttp's own `transport` is None as soon as it is to be closed."""
+        self.incomplete = 0
+        """Bytes that came of a request that is not complete."""
         self.phase = _Phase.NEW
         self.deadline = self._connections.now() + self._connections.limits.head
 
@@ -75,6 +80,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and make room."""
         self.opened = None
+        self._count(0)
         self._connections.discard(self)
         super().connection_lost(exc)
 
@@ -82,10 +88,14 @@ class Connection(web.RequestHandler):
         """Take what came; it begins the time in which a next request must be complete."""
         if self.phase is _Phase.IDLE:
             self._enter(_Phase.HEAD, self._connections.limits.head)
+        if self.phase in {_Phase.NEW, _Phase.HEAD}:
+            self._count(self.incomplete + len(data))
         super().data_received(data)
+        self._connections.limit_heads()
 
     def handle(self) -> None:
         """Note that a request is complete and its handler runs."""
+        self._count(0)
         self._enter(_Phase.HANDLING, None)
 
     def handled(self) -> None:
@@ -101,8 +111,13 @@ class Connection(web.RequestHandler):
 
     def cut(self) -> None:
         """Close at once, whatever was not sent or received yet."""
+        self._count(0)
         if self.opened is not None:
             self.opened.abort()
+
+    def _count(self, incomplete: int) -> None:
+        self._connections.incomplete += incomplete - self.incomplete
+        self.incomplete = incomplete
 
     def _enter(self, phase: _Phase, seconds: float | None) -> None:
         self.phase = phase
@@ -115,6 +130,8 @@ class Connections:
     def __init__(self, name: str, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.now = asyncio.get_running_loop().time
+        self.incomplete = 0
+        """Bytes that came of requests that are not complete."""
         self._name = name
         self._open: set[Connection] = set()
         self._logged = -_LOG_EVERY
@@ -150,6 +167,15 @@ class Connections:
         oldest.cut()
         self._open.discard(oldest)
         return True
+
+    def limit_heads(self) -> None:
+        """Close the connections with the longest incomplete requests while all of them together take too much."""
+        while self.incomplete > _MOST_INCOMPLETE:
+            longest = max(self._open, key=lambda connection: connection.incomplete, default=None)
+            if longest is None:
+                return
+            longest.cut()
+            self._open.discard(longest)
 
     async def run(self) -> None:
         """Close connections that are too slow, until cancelled."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
 
 from consumer.sandbox.contacts import SESAMY_FIELDS
 from tests.integration.stage import VENDOR, Stage, event, stop
@@ -235,3 +236,20 @@ async def test_k14_with_the_setting_a_command_writes_nothing_either(stage: Stage
     assert "would be" in done.output()
     assert stage.writes_since(0) == []
     assert sum((await stage.kafka.end_offsets(stage.topic)).values()) == 0
+
+
+async def test_k16_sync_says_that_it_does_not_know_when_the_service_did_not_tell(stage: Stage) -> None:
+    (user_id,) = stage.users(1)
+    asking = stage.start("sync", "--json", user_id)
+
+    async def asked() -> bool:
+        return sum((await stage.kafka.end_offsets(stage.topic)).values()) == 1
+
+    await wait_until(asked, what="the request is in the topic")
+    ends = await stage.kafka.end_offsets(stage.topic)
+    await stage.kafka.commit(
+        stage.group, stage.topic, {partition: OffsetAndMetadata(end, "") for partition, end in ends.items()}
+    )
+    assert await asking.exit_code() == 1
+    told = json.loads(asking.stdout.read_text())
+    assert (told["user_id"], told["status"]) == (user_id, "unknown")

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from consumer.ports import serving
+from consumer.ports import connections, serving
 from consumer.ports.connections import ConnectionLimits, bounded
 from tests.waiting import wait_until
 
@@ -208,3 +208,19 @@ def test_a_port_answers_on_either_event_loop(new_loop: Callable[[], asyncio.Abst
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(answered()) == (200, 200)
+
+
+async def test_p4_long_heads_of_many_connections_take_little_memory_together(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_MOST_INCOMPLETE", 200_000)
+    port = await serve()
+    small = await port.connect(HALF)
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: %s\r\n" % (number, bytes(8000)) for number in range(8))
+    large = [await port.connect(head.replace(b"\0", b"a")) for _ in range(10)]
+    assert [await client.ended(0.2) for client in large].count(False) <= 3
+    assert await port.get() == 200
+    assert not await small.ended(0.1)
+    for client in large:
+        client.writer.transport.abort()
+    assert await port.get() == 200
