@@ -1,6 +1,5 @@
 """One flight from its sync to its end: done, given up, or again later."""
 
-import math
 import random
 import traceback
 from collections.abc import Callable
@@ -28,7 +27,10 @@ _POSTPONED: Final = 0.5
 """Seconds until a flight that could not write under its lease is tried again; a rebalance drops it before that."""
 
 _UNPROVEN: Final = 10.0
-"""Seconds at most until a user is tried again whose fault is not known: evidence may have come meanwhile."""
+"""Seconds at most until a user is tried again whose fault is not known: an outage may be over."""
+
+_MANY: Final = 60
+"""Failures in a row after which such a user waits as long as others: evidence, when it comes, calls it back."""
 
 
 class InternalError(Exception):
@@ -139,7 +141,7 @@ class Worker:
             return _give_up(flight, "exhausted", error, queue.attempts)
         if fault is Fault.USER:
             return self._later(queue.attempts)
-        return self._later(queue.waits, longest=_UNPROVEN)
+        return self._unproven(flight)
 
     def _refused(self, flight: Flight, error: Exception, *, is_proven: bool) -> Verdict:
         """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
@@ -151,16 +153,20 @@ class Worker:
         if is_proven or queue.attempts >= self._retry.max_attempts:
             queue.attempts = self._retry.max_attempts  # proven: should the letter not be stored, the next one is due
             return _give_up(flight, "rejected", error, queue.refusals)
-        return self._later(queue.refusals, longest=_UNPROVEN)
+        return self._unproven(flight)
 
     def _wait_for(self, flight: Flight, call: Call) -> Verdict:
         """Wait until the call is back, without attempts and without a timer."""
         self._metrics.retries.inc()
         return Parked() if self._evidence.park(flight.user_id, call) else Again(0)
 
-    def _later(self, failures: int, *, longest: float = math.inf) -> Again:
+    def _unproven(self, flight: Flight) -> Again:
+        again = self._later(flight.queue.waits)
+        return Again(min(_UNPROVEN, again.delay)) if flight.queue.waits < _MANY else again
+
+    def _later(self, failures: int) -> Again:
         self._metrics.retries.inc()
-        return Again(min(longest, self._retry.delay(failures)))
+        return Again(self._retry.delay(failures))
 
 
 def _give_up(flight: Flight, reason: Reason, error: Exception, attempts: int) -> GiveUp:

@@ -4,7 +4,7 @@ import errno
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from consumer.clients.errors import Api, ApiError, LocalFault, Rejected, Throttled, Unreachable
+from consumer.clients.errors import Api, ApiError, LocalFault, Rejected, Throttled, UnknownList, Unreachable
 from consumer.clients.transport import Turn
 from consumer.mapping.instants import UnreadableState
 from consumer.sync.calls import Call, Failure
@@ -21,6 +21,8 @@ _OWNERS: Final[dict[str, Call]] = {
     "transaction": ("sesamy", "list_transactions"),
 }
 """The call that answers each kind of object, as `UnreadableState` names them."""
+
+_UNAUTHORIZED: Final = 401
 
 _RESOURCES: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENOSPC}
@@ -143,6 +145,7 @@ def failure_of(error: Exception, began: float) -> Failure:
         content=field_of(error.detail) if is_content else None,
         refusal=is_refusal(error),
         about_user=not isinstance(error, Unreachable),
+        about_account=isinstance(error, UnknownList) or error.status == _UNAUTHORIZED,
     )
 
 

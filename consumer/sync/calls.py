@@ -27,6 +27,9 @@ _QUIET: Final = 2.5
 """Seconds without a success until several failing users count as the call's failure. Without a control user nobody
 can tell many failing users beside healthy ones from an outage any sooner."""
 
+_LONG: Final = 10.0
+"""Seconds after which a user who failed need not wait any longer when evidence comes."""
+
 _REMEMBERED: Final = 4
 """Successes that are kept: more than one, since a user's own success does not speak against that user."""
 
@@ -45,6 +48,7 @@ class Failure(Struct, frozen=True, kw_only=True):
         content: None if any success refutes it; otherwise the content that a success must show (`contents.shows`).
         refusal: Mailmojo refuses this contact as it was sent.
         about_user: whether it can be the user's fault at all.
+        about_account: whether it is most likely about credentials or settings: the second in a row says enough.
     """
 
     began: float
@@ -54,6 +58,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     content: str | None = None
     refusal: bool = False
     about_user: bool = True
+    about_account: bool = False
 
 
 class Success(Struct, frozen=True):
@@ -94,7 +99,7 @@ class CallState:
         self._voices: dict[str, float] = {}
         """When each of them began to fail."""
         self._again = False
-        """Whether a call that carries no user failed twice in a row."""
+        """Whether it failed twice in a row for a reason that is about the account."""
         self._successes: deque[Success] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -121,18 +126,15 @@ class CallState:
         """Return the last successes, oldest first."""
         return self._successes
 
-    def failed(self, user_id: str, failure: Failure, *, of_no_user: bool = False) -> bool:
-        """Note a failure, and return whether a success of another user refutes it, or the one before it.
-
-        Of a call that carries no user (`of_no_user`), the second failure in a row says enough.
-        """
+    def failed(self, user_id: str, failure: Failure) -> bool:
+        """Note a failure, and return whether a success of another user refutes it, or the one before it."""
         self.latest = failure
         refuted_before = self._refuted.pop(user_id, None) is not None
         refuted = any(success.refutes(user_id, failure) for success in self._successes)
         if refuted or refuted_before:
             self._mute.add(user_id)
             self._voices.pop(user_id, None)
-        self._again |= of_no_user and bool(self._open)
+        self._again |= failure.about_account and bool(self._open) and not refuted
         if refuted:
             self._open.pop(user_id, None)
         else:
@@ -151,7 +153,10 @@ class CallState:
         return len(self._voices) - (user_id in self._voices)
 
     def succeeded(self, user_id: str, now: float, body: bytes) -> Sequence[str]:
-        """Note a success of a user; return those whose refusal it refutes, since they need not wait any longer."""
+        """Note a success of a user; return those who need not wait any longer, since it speaks against them.
+
+        Those are refused users, and those who waited for long: others keep the pauses between their attempts.
+        """
         success = Success(now, user_id, body if len(body) <= _LARGEST_KEPT else b"")
         self._successes.append(success)
         if self.is_idle and not self.is_down:
@@ -171,7 +176,7 @@ class CallState:
             if other != CONTROL:
                 self._refuted[other] = failure
                 self._mute.add(other)
-        return [other for other, failure in refuted if failure.refusal]
+        return [other for other, failure in refuted if failure.refusal or now - failure.began > _LONG]
 
     def looks_down(self, now: float) -> bool:
         """Return whether several users fail and nothing speaks against them."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from consumer.clock import Clock
 from consumer.ops.metrics import Metrics
@@ -181,7 +182,9 @@ class Evidence:
         state = self.state(call)
         if state.sending == user_id:
             state.sending = None
-        refuted = state.failed(user_id, failure, of_no_user=call in _OF_NO_USER)
+        if call in _OF_NO_USER:
+            failure = replace(failure, about_user=False, about_account=True)
+        refuted = state.failed(user_id, failure)
         if state.since is None:
             state.since = self._wall_clock()
         if self._look(state):
@@ -191,8 +194,7 @@ class Evidence:
         suspicious = state.others(user_id) >= _SEVERAL_OTHERS
         if suspicious or failure.refusal:
             state.keep(user_id, failure)  # a refusal is final only when it comes again
-        counts = failure.about_user and not suspicious and call not in _OF_NO_USER
-        return Fault.USER if counts else Fault.UNKNOWN
+        return Fault.USER if failure.about_user and not suspicious else Fault.UNKNOWN
 
     def park(self, user_id: str, call: Call) -> bool:
         """Have the user wait for the call, and return whether it has to: the call may be back by now."""

@@ -15,6 +15,10 @@ _FIRST: Final = 0.5
 _LONGEST: Final = 5.0
 """Seconds between trials: the end of an outage is noticed this soon, at little cost of quota."""
 
+_OLD: Final = 900.0
+_LONGEST_OF_OLD: Final = 30.0
+"""Seconds between trials once a call is down for longer than `_OLD`: a few refused users may be all there is."""
+
 _PATIENCE: Final = 30.0
 """Seconds after which another user is tried: the chosen one may be waiting for a quota, or somebody else serves it."""
 
@@ -23,7 +27,7 @@ class _Schedule:
     def __init__(self, now: float) -> None:
         self.pause = _FIRST
         self.due = now + _FIRST
-        self.chosen_at = now
+        self.began = self.chosen_at = now
         self.control_next = True
         self.reading: asyncio.Task[None] | None = None
 
@@ -67,7 +71,8 @@ class Trials:
         return state.trying is not None and now < schedule.chosen_at + _PATIENCE
 
     def _try(self, state: CallState, schedule: _Schedule, now: float, tasks: asyncio.TaskGroup) -> None:
-        schedule.pause, pause = min(_LONGEST, 2 * schedule.pause), schedule.pause
+        longest = _LONGEST if now < schedule.began + _OLD else _LONGEST_OF_OLD
+        schedule.pause, pause = min(longest, 2 * schedule.pause), schedule.pause
         schedule.due = now + pause * self._rng.uniform(0.5, 1)
         by_control = schedule.control_next and state.call in READS
         schedule.control_next = not schedule.control_next

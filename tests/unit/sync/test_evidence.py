@@ -299,6 +299,31 @@ def test_a_call_that_carries_no_user_counts_against_nobody_and_is_down_when_it_f
     assert bench.evidence.failed("one", call, Failure(began=began, status=500, text="")) is UNKNOWN
 
 
+def test_credentials_or_a_list_that_are_refused_twice_in_a_row_are_not_about_the_one_user_who_needs_them() -> None:
+    bench = Bench()
+
+    assert bench.fail("one", status=401, about_account=True) is UNKNOWN
+    assert bench.fail("one", status=401, about_account=True) is DOWN
+    bench.succeed("two")
+    assert bench.is_ready()
+    began = bench.time
+    bench.succeed("two")
+    failure = Failure(began=began, status=401, text="", about_account=True)
+    assert bench.evidence.failed("one", PATCH, failure) is USER
+
+
+def test_evidence_calls_a_user_back_who_has_waited_for_long() -> None:
+    bench = Bench()
+    bench.fail("one")
+    bench.succeed("two")
+    assert bench.released == []
+    bench.fail("one")
+    bench.fail("one")
+    bench.time += 60
+    bench.succeed("two")
+    assert bench.released == ["one"]
+
+
 def test_what_was_never_sent_cannot_be_a_users_fault() -> None:
     bench = Bench()
     began = bench.time
