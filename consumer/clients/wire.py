@@ -185,7 +185,8 @@ class Wire:
             return Unreachable(*about, f"no connection within {self._session.timeout.connect:g} s{route.through}")
         if isinstance(error, TimeoutError) and error.errno is None:
             if state.sent:
-                return Unavailable(*about, f"no answer within {self._deadlines.seconds:g} s")
+                answer = "no answer" if state.status is None else "no complete answer"
+                return Unavailable(*about, f"{answer} within {self._deadlines.seconds:g} s")
             return Unreachable(*about, f"no connection within {self._deadlines.seconds:g} s{route.through}")
         if isinstance(error, ResponseTooLargeError):
             return TooLarge(*about, str(error))

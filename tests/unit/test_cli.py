@@ -105,6 +105,21 @@ def test_wrong_settings_exit_with_2_and_are_named_as_written(tmp_path: Path) -> 
     assert (result.returncode, one_line(result)) == (2, "SYNC_LINGER must be a number from 0 to 3600, not 'soon'")
 
 
+@pytest.mark.parametrize("name", ["SESAMY_API_URL", "SESAMY_TOKEN_URL", "MAILMOJO_API_URL"])
+@pytest.mark.parametrize("arguments", [["run"], ["check"], ["sync", "--dry-run", "u"]])
+def test_a18_a_host_that_cannot_be_looked_up_exits_with_2_and_one_line(name: str, arguments: list[str]) -> None:
+    result = run(*arguments, **{**REQUIRED, name: "https://api..example.no"})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert one_line(result).startswith(f"{name} must have a host that can be looked up: a part of its name is empty")
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["check"], ["sync", "--dry-run", "u"]])
+def test_p11_a_wrong_proxy_exits_with_2_and_names_the_variable(arguments: list[str]) -> None:
+    result = run(*arguments, **REQUIRED, HTTPS_PROXY="http://me:hunter2222@proxy:port")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert one_line(result) == "HTTPS_PROXY must be the URL of an HTTP proxy such as http://proxy.example:3128"
+
+
 @pytest.mark.parametrize("arguments", [["sync", "u"], ["sync", "--direct", "u"]])
 def test_kafka_out_of_reach_exits_with_1_and_names_the_setting(arguments: list[str]) -> None:
     result = run(*arguments, **REQUIRED)
