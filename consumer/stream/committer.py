@@ -70,8 +70,11 @@ class Committer:
         self._timeout = timeout
         self._metrics = metrics
         self._leased = leased
-        self.accepted_at = 0.0
-        """The loop's time of the last commit that the broker accepted."""
+        self.served_at = asyncio.get_running_loop().time()
+        """The loop's time of the last proof that Kafka serves this member: a commit that was accepted.
+
+        Without a partition it is when the coordinator was last known. At first it is the time at which this was made.
+        """
         self.failure: str | None = None
         """Why the last commit failed, or None if it did not."""
         self._member: Member | None = None
@@ -83,11 +86,6 @@ class Committer:
         """Return who the broker takes the consumer for at this moment; None without a group."""
         coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
         return coordinator and Member(coordinator.member_id, coordinator.generation)
-
-    def is_connected(self) -> bool:
-        """Return whether the consumer knows the group's coordinator; it forgets one that fails a call."""
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
-        return coordinator is not None and coordinator.coordinator_id is not None
 
     def begin(self, member: Member | None) -> None:
         """Begin a generation, which was assigned to this member of the group; nothing else may commit in it."""
@@ -129,7 +127,13 @@ class Committer:
 
     async def commit_if_due(self) -> None:
         """Commit what is new, at most once a second, or the same again before the lease runs out."""
-        age = asyncio.get_running_loop().time() - self._sent_at
+        now = asyncio.get_running_loop().time()
+        if not self._membership.partitions:
+            coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way to know
+            if coordinator is not None and coordinator.coordinator_id is not None:  # forgotten when a heartbeat fails
+                self.served_at = now
+            return
+        age = now - self._sent_at
         renewal = min(_RENEWAL, self._membership.lease_duration / 3)
         if age >= min(_INTERVAL, renewal) and (
             age >= renewal or self._ledger.commit_plan(self._positions) != self._committed
@@ -183,7 +187,7 @@ class Committer:
         self.failure = None
         if self.member() != self._member:
             return  # It may have been accepted from no member at all.
-        self.accepted_at = asyncio.get_running_loop().time()
+        self.served_at = asyncio.get_running_loop().time()
         if not self._membership.lease_remaining():
             self._leased()
         self._membership.renew(started_at)

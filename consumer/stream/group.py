@@ -122,7 +122,7 @@ class Group:
 
     def progress(self) -> dict[str, dict[str, int]]:
         """Return by partition how far it was read and how far it is committed."""
-        return {} if self._source is None else self._source.progress()
+        return {} if self._source is None else self._source.committer.progress()
 
     async def _make(self) -> None:
         self._ticked_at = self._loop.time()
@@ -161,7 +161,7 @@ class Group:
         others_since: float | None = None
         while True:
             await asyncio.sleep(self._limits.call_timeout)
-            served_at = source.served_at()
+            served_at = source.committer.served_at
             if self._loop.time() - served_at < 2 * self._limits.call_timeout:
                 others_since = None
                 if source.was_member and served_at > (self._outage.since or 0):
@@ -169,7 +169,7 @@ class Group:
                     self._trouble, self._delay = None, _RETRY_AFTER
                 continue
             outlook = await self._look()
-            self._see(outlook, source.complaint())
+            self._see(outlook, _complaint(source))
             if outlook.reason is not None:
                 others_since = None
                 continue
@@ -179,8 +179,8 @@ class Group:
             now = self._loop.time()
             others_since = now if others_since is None else others_since
             patience = self._limits.session_timeout
-            if now - max(served_at, others_since) >= patience and source.quiet_for() >= patience:
-                _log.warning("group.rebuilding", reason=source.complaint())
+            if now - max(served_at, others_since) >= patience and now - source.rebalanced_at >= patience:
+                _log.warning("group.rebuilding", reason=_complaint(source))
                 return
 
     async def _rebuild(self) -> None:
@@ -227,3 +227,8 @@ class Group:
             for one in (task, stopped):
                 one.cancel()
             await asyncio.wait([task, stopped])
+
+
+def _complaint(source: Source) -> str:
+    """Return what Kafka did last against this member, in a few words."""
+    return source.committer.failure or "the group assigns it no partitions"

@@ -72,7 +72,8 @@ class Source(ConsumerRebalanceListener):
         self._consumer = consumer
         self._starts = starts
         self._intake = intake
-        self._committer = committer
+        self.committer = committer
+        self._polled_for: list[TopicPartition] = []
         self._queues = queues
         self._malformed = malformed
         self._ledger = ledger
@@ -94,8 +95,8 @@ class Source(ConsumerRebalanceListener):
         self._left = False
         self.is_member = False
         self.was_member = False
-        """Whether this consumer was ever assigned something, be it nothing at all."""
-        self._ticked_at = self._polling_since = self._rebalanced_at = self._idled_at = self._created_at = self._now()
+        """Whether this consumer ever got an assignment, be it an empty one."""
+        self._ticked_at = self._polling_since = self.rebalanced_at = self._now()
 
     # The listener: signals the owner, and does nothing slow.
 
@@ -110,8 +111,8 @@ class Source(ConsumerRebalanceListener):
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Have the owner begin a generation."""
-        self._assignment = frozenset(place.partition for place in assigned), self._committer.member()
-        self._rebalanced_at = self._now()
+        self._assignment = frozenset(place.partition for place in assigned), self.committer.member()
+        self.rebalanced_at = self._now()
         self._notify()
 
     # The owner.
@@ -142,25 +143,6 @@ class Source(ConsumerRebalanceListener):
         """Ask `run` to end without waiting for anything: another consumer takes over from this one."""
         self._given_up = True
         self._notify()
-
-    def served_at(self) -> float:
-        """Return the loop's time of the last proof that Kafka serves this member: a commit that it accepted.
-
-        Without a partition it is when the group's coordinator was last known: aiokafka forgets one that fails.
-        """
-        return max(self._created_at, self._idled_at, self._committer.accepted_at)
-
-    def quiet_for(self) -> float:
-        """Return the seconds since the group last assigned or revoked something: a rebalance takes a session."""
-        return self._now() - self._rebalanced_at
-
-    def progress(self) -> dict[str, dict[str, int]]:
-        """Return by partition how far it was read and how far it is committed."""
-        return self._committer.progress()
-
-    def complaint(self) -> str:
-        """Return what Kafka did last against this member, in a few words."""
-        return self._committer.failure or "the group assigns it no partitions"
 
     def unready(self) -> str | None:
         """Return why no records come, or None: a member may well have no partition, but not a topic without any."""
@@ -201,10 +183,10 @@ class Source(ConsumerRebalanceListener):
         else:
             if self._poll is None and self._assignment is None:
                 self._polling_since = self._now()
-                started = self._places(self._membership.partitions)  # with none of them it polls to stay a member
+                self._polled_for = self._places(self._membership.partitions)  # none: it polls to stay a member
                 self._poll = asyncio.create_task(
                     self._consumer.getmany(
-                        *started,
+                        *self._polled_for,
                         timeout_ms=int(_POLL * 1000),
                         max_records=min(self._back_pressure.room(), _RECORDS),
                     ),
@@ -215,17 +197,15 @@ class Source(ConsumerRebalanceListener):
             if self._poll is not None and self._poll.done():
                 await self._take_poll(self._poll)
             if self.is_member:
-                if not self._membership.partitions and self._committer.is_connected():
-                    self._idled_at = self._now()
                 await self._start_partitions()
-                await self._committer.commit_if_due()
+                await self.committer.commit_if_due()
 
     async def _take_poll(self, poll: "asyncio.Task[dict[TopicPartition, list[Record]]]") -> None:
         self._poll = None
         try:
             batches = poll.result()
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
-            if self._membership.partitions:
+            if self._polled_for:
                 # The log's start overtook us: begin again from the commits, which counts what is lost.
                 await self._rejoin("offset out of range")
             else:
@@ -248,7 +228,7 @@ class Source(ConsumerRebalanceListener):
             if place.partition in self._membership.partitions:
                 for record in batch:
                     self._intake.take(record, generation)
-        await self._committer.note_positions()
+        await self.committer.note_positions()
         self._back_pressure.apply(self._places(self._membership.partitions))
 
     def _begin_generation(self, partitions: frozenset[int], member: Member | None) -> None:
@@ -263,7 +243,7 @@ class Source(ConsumerRebalanceListener):
         self._assigned = partitions
         self._back_pressure.begin()
         self._ledger.begin(self._membership.generation, {}, waiting=partitions)
-        self._committer.begin(member)
+        self.committer.begin(member)
         self._share.assign(partitions, lambda: len(self._consumer.partitions_for_topic(self._topic) or ()))
         self._starts.begin(partitions, self._notify)
         self._metrics.assigned_partitions.set(len(partitions))
@@ -286,21 +266,21 @@ class Source(ConsumerRebalanceListener):
             self._ledger.start(partition, start.offset, start.metadata)
         is_first = not self._membership.partitions
         self._membership.start(starts)
-        self._committer.start(starts)
+        self.committer.start(starts)
         _log.info("partitions.started", generation=self._membership.generation, partitions=sorted(starts))
         if is_first:
-            await self._committer.commit()
+            await self.committer.commit()
 
     async def _end_generation(self, revocation: "asyncio.Future[None]") -> None:
         """Stop intake, end what flies, commit, and let the rebalance go on."""
         if self.is_member:
             deadline = self._now() + self._limits.revoke_budget - self._limits.call_timeout
-            async with self._committer.renewing():
+            async with self.committer.renewing():
                 await self._queues.settle(min(self._membership.write_timeout + 0.5, deadline - self._now()))
             await self._malformed.settle(max(0.0, deadline - self._now()))
-            await self._committer.commit()
+            await self.committer.commit()
             await self._close_generation()
-        self._rebalanced_at = self._now()
+        self.rebalanced_at = self._now()
         if not revocation.done():
             revocation.set_result(None)
         if self._revocation is revocation:
@@ -320,7 +300,7 @@ class Source(ConsumerRebalanceListener):
     async def _close_generation(self) -> None:
         self.is_member = False
         self._assigned = frozenset()
-        self._committer.end()
+        self.committer.end()
         self._queues.drop()
         self._malformed.drop()
         self._ledger.close()
@@ -337,10 +317,10 @@ class Source(ConsumerRebalanceListener):
         commit = min(self._limits.call_timeout, budget / 4)
         if self.is_member:
             patience = max(0.0, budget - writes - commit - _LEAVING) if self._stopping else 0.0
-            async with self._committer.renewing():
+            async with self.committer.renewing():
                 await self._queues.settle(writes, patience=patience)
             await self._malformed.settle(min(1.0, budget / 10))
-            await self._committer.commit(commit)
+            await self.committer.commit(commit)
             await self._close_generation()
         self._left = True
         if self._revocation is not None and not self._revocation.done():

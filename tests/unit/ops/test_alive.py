@@ -53,9 +53,6 @@ class Committer:
     def member(self) -> None:
         pass
 
-    def is_connected(self) -> bool:
-        return True
-
     def renewing(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 

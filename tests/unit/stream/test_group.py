@@ -28,6 +28,8 @@ class FakeSource:
         self.was_member = False
         self.ended = asyncio.Event()
         self.stopped = self.gave_up = self.closed = False
+        self.committer = self
+        self.failure = "GroupCoordinatorNotAvailableError"
         self._served_at = self.world.now()
 
     @property
@@ -52,16 +54,15 @@ class FakeSource:
     async def close(self) -> None:
         self.closed = True
 
+    @property
     def served_at(self) -> float:
         if self.is_served:
             self._served_at = self.world.now()
         return self._served_at
 
-    def quiet_for(self) -> float:
-        return self.world.quiet_for
-
-    def complaint(self) -> str:
-        return "GroupCoordinatorNotAvailableError"
+    @property
+    def rebalanced_at(self) -> float:
+        return self.world.now() - self.world.quiet_for
 
     def unready(self) -> str | None:
         return None if self.is_served else "not a member of the consumer group"
