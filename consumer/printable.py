@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
 
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7e]")
@@ -16,6 +17,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if _is_shown(char) else _escaped(char) for char in text)
+
+
+def printable_values(value: object) -> object:
+    """Return decoded JSON with every text in it printable, keys included."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): printable_values(part) for key, part in value.items()}
+    return [printable_values(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def printable_json(json: str, *, only_ascii: bool = False) -> str:

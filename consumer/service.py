@@ -59,6 +59,9 @@ _log = structlog.get_logger("service")
 _FINISHING: Final = 1.5
 """Seconds of the shutdown for requests of syncs that are not stored yet."""
 
+_SHUTDOWN_SLACK: Final = 1.0
+"""Seconds after SHUTDOWN_TIMEOUT in which the process still ends in order."""
+
 
 async def run(settings: Settings) -> int:
     """Consume, sync and commit until SIGTERM, SIGINT or SIGHUP; return the exit code.
@@ -77,7 +80,7 @@ async def run(settings: Settings) -> int:
         dry_run=settings.sync.dry_run,
     )
     try:
-        with stopping() as stop:
+        with stopping(within=settings.sync.shutdown_timeout + _SHUTDOWN_SLACK) as stop:
             async with open_service(settings) as service:
                 stop.begun()
                 await service.run(stop.requested)

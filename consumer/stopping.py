@@ -1,12 +1,20 @@
 """Waiting for SIGTERM, SIGINT and SIGHUP in an event loop."""
 
 import asyncio
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from consumer import signals
+
+_LAST_WORDS: Final = 0.2
+"""Seconds for what was written to stderr to arrive."""
 
 _callbacks: list[Callable[[], object]] = []
 _handlers_before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
@@ -41,11 +49,18 @@ class Stopping:
 
 
 @contextmanager
-def stopping() -> Iterator[Stopping]:
-    """Run a service in the block, which a signal that comes before it has begun leaves."""
+def stopping(*, within: float | None = None) -> Iterator[Stopping]:
+    """Run a service in the block, which a signal that comes before it has begun leaves.
+
+    If the block is not left `within` so many seconds after the signal, whatever hangs, the process ends with 1.
+    """
     state, task = Stopping(), asyncio.current_task()
+    last_resort = threading.Timer(within or 0.0, _give_up, (within,))
+    last_resort.daemon = True
 
     def stop() -> None:
+        if within is not None and not state.requested.is_set():
+            last_resort.start()
         if task is not None and not (state.has_begun or state.requested.is_set()):
             task.cancel()
         state.requested.set()
@@ -56,6 +71,14 @@ def stopping() -> Iterator[Stopping]:
         except asyncio.CancelledError:
             if task is None or state.has_begun or not state.requested.is_set() or task.uncancel():
                 raise
+        finally:
+            last_resort.cancel()
+
+
+def _give_up(seconds: float) -> None:
+    sys.stderr.write(f"sesamy-mailmojo: not stopped within {seconds:g} s (SHUTDOWN_TIMEOUT); ended anyway\n")
+    time.sleep(_LAST_WORDS)
+    os._exit(1)
 
 
 def _listen(loop: asyncio.AbstractEventLoop) -> None:

@@ -6,6 +6,7 @@ keys are ignored, and what answers of the APIs may leave out or blank is in `sch
 
 import json
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,10 +62,21 @@ def documents() -> dict[Path, str]:
 
 def _json_schema(struct: type[Struct]) -> str:
     _, components = msgspec.json.schema_components([struct], ref_template="#/$defs/{name}")
+    components = _dedented(components)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **components.pop(struct.__name__)}
     if components:
         schema["$defs"] = components
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _dedented(value: Any) -> Any:
+    """Return the schema with descriptions as they read: Python 3.13 takes their indentation away, 3.12 does not."""
+    if isinstance(value, dict):
+        return {
+            key: cleandoc(part) if key == "description" and isinstance(part, str) else _dedented(part)
+            for key, part in value.items()
+        }
+    return [_dedented(part) for part in value] if isinstance(value, list) else value
 
 
 def _asyncapi_yaml() -> str:
@@ -77,6 +89,7 @@ def _asyncapi_yaml() -> str:
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3 document of the topics."""
     _, components = msgspec.json.schema_components([Event], ref_template="#/components/schemas/{name}")
+    components = _dedented(components)
     return {
         "asyncapi": "3.0.0",
         "info": {

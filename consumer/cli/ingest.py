@@ -40,6 +40,6 @@ def _handle(args: argparse.Namespace) -> int:
 async def _until_stopped(settings: Settings) -> int:
     from consumer.ingest.run import run  # noqa: PLC0415 - pulls in the HTTP server
 
-    with stopping() as stop:
+    with stopping(within=settings.sync.shutdown_timeout + 5) as stop:
         await run(settings, stop.requested, stop.begun)
     return 0

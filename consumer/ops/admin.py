@@ -14,6 +14,7 @@ from consumer.ops.metrics import Metrics
 from consumer.ports import serving
 from consumer.ports.connections import ConnectionLimits, bounded, descriptors
 from consumer.ports.hosts import Hosts
+from consumer.printable import printable_values
 from consumer.sync.evidence import Outage
 
 _log = structlog.get_logger("admin")
@@ -95,4 +96,4 @@ async def serve(
 
 
 def _json(body: Mapping[str, Any], status: int) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+    return web.Response(body=orjson.dumps(printable_values(body)), status=status, content_type="application/json")

@@ -11,6 +11,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from consumer.printable import printable_values
+
 INTERVAL: Final = 1.0
 """Seconds between events; a status is made once for all who look."""
 
@@ -84,7 +86,7 @@ class Events:
         self._viewers += 1
         try:
             await response.prepare(request)
-            await _write(response, _event("history", orjson.dumps(self._history())))
+            await _write(response, _event("history", orjson.dumps(printable_values(self._history()))))
             while not self._closing.is_set():
                 await _write(response, self._event())
                 try:
@@ -104,7 +106,7 @@ class Events:
     def _event(self) -> bytes:
         now = asyncio.get_running_loop().time()
         if now - self._made_at > INTERVAL / 2:
-            self._made_at, self._made = now, _event("status", orjson.dumps(self._status()))
+            self._made_at, self._made = now, _event("status", orjson.dumps(printable_values(self._status())))
         return self._made
 
 

@@ -19,7 +19,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from consumer.clock import Clock
 from consumer.line_writer import LineStream
 from consumer.masking import is_clean, mask_addresses
-from consumer.printable import printable, printable_json
+from consumer.printable import printable, printable_json, printable_values
 from consumer.settings import LogSettings
 
 _QUIET_SECONDS: Final = 60.0
@@ -126,15 +126,7 @@ def _shown(line: bytes) -> bytes:
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Escape what a terminal acts upon; a traceback keeps its lines, indented so that none looks like a new entry."""
-    return {key: _one_line(value) if key != "exception" else _indented(str(value)) for key, value in event.items()}
-
-
-def _one_line(value: object) -> object:
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict):
-        return {printable(str(key)): _one_line(part) for key, part in value.items()}
-    return [_one_line(part) for part in value] if isinstance(value, list) else value
+    return {key: _indented(str(it)) if key == "exception" else printable_values(it) for key, it in event.items()}
 
 
 def _indented(text: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -63,20 +64,19 @@ def _end_what_was_started() -> Iterator[None]:
     _started.clear()
 
 
-def catches(process: "subprocess.Popen[str]", number: int) -> bool:
+def catches(process: int, number: int) -> bool:
     """Tell whether the process has a handler for the signal."""
     (mask,) = [
         line.split()[1]
-        for line in Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+        for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
         if line.startswith("SigCgt:")
     ]
     return bool(int(mask, 16) & 1 << (number - 1))
 
 
-def until_it_catches(process: "subprocess.Popen[str]", number: int) -> None:
+def until_it_catches(process: int, number: int) -> None:
     deadline = time.monotonic() + 30
     while not catches(process, number):
-        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -107,7 +107,7 @@ def test_p2_a_signal_during_the_imports_ends_the_process_in_order(
     arguments: list[str], code: int, number: signal.Signals, mute_broker: str
 ) -> None:
     process = start(*arguments, KAFKA_BOOTSTRAP_SERVERS=mute_broker)
-    until_it_catches(process, signal.SIGHUP)  # the last of them, long before the last import
+    until_it_catches(process.pid, signal.SIGHUP)  # the last of them, long before the last import
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == code
@@ -137,17 +137,21 @@ def test_p2_the_first_process_of_a_container_obeys_sigterm(mute_broker: str) -> 
         text=True,
         env=environment(KAFKA_BOOTSTRAP_SERVERS=mute_broker),
     )
-    time.sleep(0.3)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-    if not children:
-        process.communicate(timeout=10)
+    _started.append(process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    first = ""
+    while not first and process.poll() is None:
+        with suppress(FileNotFoundError):
+            first = children.read_text(encoding="ascii").strip()
+    if not first:
         pytest.skip("no process may be the first one of a namespace here")
-    os.kill(int(children[0]), signal.SIGTERM)
     try:
+        until_it_catches(int(first), signal.SIGHUP)
+        os.kill(int(first), signal.SIGTERM)
         _, said = process.communicate(timeout=20)
     finally:
         with suppress(ProcessLookupError):
-            os.kill(int(children[0]), signal.SIGKILL)
+            os.kill(int(first), signal.SIGKILL)
     assert process.returncode == 0, said
 
 
@@ -215,6 +219,26 @@ async def test_a_service_that_starts_is_left_by_the_first_signal() -> None:
     assert stop.requested.is_set()
     assert (task := asyncio.current_task()) is not None
     assert not task.cancelling()
+
+
+async def test_p3_a_shutdown_that_hangs_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    ended = threading.Event()
+
+    def end(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr("consumer.stopping.os._exit", end)
+    with stopping(within=0.01) as stop:
+        stop.begun()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.requested.wait()
+        ended.wait(10)  # as a call does that blocks the event loop
+    assert codes == [1]
+    assert capsys.readouterr().err == ("sesamy-mailmojo: not stopped within 0.01 s (SHUTDOWN_TIMEOUT); ended anyway\n")
 
 
 async def test_a_cancellation_by_others_is_no_signal() -> None:

@@ -69,6 +69,16 @@ async def test_probes_say_503_and_why_and_recover(client: aiohttp.ClientSession,
     assert [(await get(client, path))[0] for path in ("/livez", "/readyz")] == [200, 200]
 
 
+async def test_p6_no_control_character_of_others_reaches_the_page(
+    client: aiohttp.ClientSession, health: Health
+) -> None:
+    health.reasons = {"mailmojo": "HTTP 500: \x1b[2J\u202e\x9b\u2028\ud83d"}
+    async with client.get("/readyz") as answer:
+        body = await answer.text()
+    assert body.isascii()
+    assert json.loads(body)["reasons"] == {"mailmojo": "HTTP 500: \\x1b[2J\\u202e\\x9b\\u2028\\ud83d"}
+
+
 async def test_a_scrape_brings_sampled_metrics_up_to_date_first(client: aiohttp.ClientSession, health: Health) -> None:
     async with client.get("/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")

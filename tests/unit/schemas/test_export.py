@@ -13,6 +13,7 @@ from aiokafka.structs import RecordMetadata
 
 from consumer.ops.metrics import Metrics
 from consumer.stream.dead_letters import DeadLetterTopic, Letter
+from schemas import export
 from schemas.events import MalformedEvent, decode_event
 from schemas.export import DEAD_LETTER_HEADERS, FOLDER, asyncapi, documents
 
@@ -26,6 +27,15 @@ EVENT_SCHEMA = json.loads((FOLDER / "json/event.json").read_text(encoding="utf-8
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_the_files_are_those_of_the_structs(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == DOCUMENTS[path], "make them anew: .venv/bin/python -m schemas.export"
+
+
+def test_p13_descriptions_are_the_same_whatever_python_does_to_docstrings() -> None:
+    indented = {
+        "description": "One.\n\n    Two:\n        deep.\n    ",
+        "properties": {"description": {"a": ["x\n    y"]}},
+    }
+    dedented = {"description": "One.\n\nTwo:\n    deep.", "properties": {"description": {"a": ["x\n    y"]}}}
+    assert export._dedented(indented) == export._dedented(dedented) == dedented
 
 
 def test_no_file_is_left_over() -> None:
