@@ -1,6 +1,7 @@
 """The state in one sentence, for somebody who has read nothing: healthy or not, how far behind, what waits for what."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -63,14 +64,23 @@ def _held_up(reasons: Mapping[str, str], status: Mapping[str, Any]) -> Verdict:
             "No member of the group just now, so nothing is read. After a start or a rebalance that takes seconds; "
             "if it lasts, Kafka is out of reach.",
         )
-    calls = [f"{_NAMES.get(call['api'], call['api'])} {call['operation']}" for call in status.get("calls", ())]
-    names = calls or [_NAMES.get(name, name) for name in reasons]
+    names: list[str] = []
+    for name in reasons:
+        calls = [_call(call) for call in status.get("calls", ()) if call["api"] == name]
+        names += calls or [_NAMES.get(name, name)]
     return Verdict(
         "bad",
         f"Held up, waiting for {' and '.join(names)}",
         f"{' '.join(_sentence(text) for text in reasons.values())} {_counted(status['lag'], 'event')} behind; "
         "nothing is lost, work goes on by itself once this is over.",
     )
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    """Return a call that is down, with its status and the time since when, as `10 Nov 12:00 UTC`."""
+    since = datetime.fromisoformat(call["since"]).strftime("%d %b %H:%M UTC").lstrip("0")
+    answer = f"HTTP {call['status']}" if call["status"] else "no answer"
+    return f"{_NAMES.get(call['api'], call['api'])} {call['operation']} ({answer} since {since})"
 
 
 def _bottleneck(status: Mapping[str, Any]) -> str:

@@ -157,7 +157,7 @@ def is_refusal(error: Exception) -> bool:
 def never_counts(error: BaseException | None) -> bool:
     """Tell whether the error is a request to wait, or a fault of this process or its machine."""
     while error is not None:
-        if isinstance(error, Throttled | LocalFault):
+        if isinstance(error, Throttled | LocalFault | MemoryError):
             return True
         if isinstance(error, OSError) and error.errno in _RESOURCES:
             return True

@@ -14,6 +14,7 @@ from consumer.clients.errors import Api, ApiError, LocalFault, Throttled, Unavai
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Turn
+from consumer.mapping.person import normalised
 from consumer.sync.calls import CONTROL, Call, Failure
 from consumer.sync.evidence import Evidence
 from consumer.sync.remedies import remedy
@@ -191,6 +192,6 @@ def _as_failure_of(call: Call, error: ApiError) -> str:
 
 def _address(body: bytes) -> str | None:
     try:
-        return decode_contact(body).email
+        return normalised(decode_contact(body).email)
     except ValueError:
         return None

@@ -28,6 +28,7 @@ def status(**differences: Any) -> dict[str, Any]:
         "alive": True,
         "ready": True,
         "reasons": {},
+        "calls": [],
         "generation": 4,
         "lease_remaining_seconds": 22.4,
         "lease_duration_seconds": 24.0,
@@ -48,6 +49,8 @@ def status(**differences: Any) -> dict[str, Any]:
             "mailmojo_quota": 0,
             "writing": 0,
             "retrying": 0,
+            "parked": 0,
+            "giving_up": 0,
             "malformed": 0,
         },
         "apis": {
@@ -148,7 +151,10 @@ BEHIND = status(
     },
 )
 
-REFUSED = "mailmojo get_list: HTTP 401 - the credentials are refused; check MAILMOJO_API_TOKEN"
+REFUSED = (
+    "mailmojo get_contact: HTTP 401; down since 2026-11-10T12:00:00Z; "
+    "the credentials are refused; check MAILMOJO_API_TOKEN"
+)
 
 HELD_UP = status(
     reasons={"mailmojo": REFUSED},
@@ -157,7 +163,7 @@ HELD_UP = status(
     oldest_pending_seconds=203.0,
     done_per_second=0.0,
     lag=412,
-    waits={"lingering": 0, "ready": 371, "reading": 0},
+    waits={"lingering": 0, "parked": 371, "reading": 0},
     apis={
         "sesamy": _api(100 / 60, 0.0, {"ok": 61_204, "throttled": 0, "failed": 3}),
         "mailmojo": _api(5.0, 0.2, {"ok": 30_511, "throttled": 2, "failed": 44})

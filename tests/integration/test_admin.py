@@ -230,7 +230,9 @@ async def test_refused_credentials_make_it_unready_with_that_reason_and_it_recov
     assert "MAILMOJO_API_TOKEN" in said["reasons"]["mailmojo"]
     assert (await service.get("/livez"))[0] == 200
     status = await service.status()
-    assert status["verdict"]["headline"] == "Held up, waiting for Mailmojo"
+    assert status["verdict"]["headline"].startswith("Held up, waiting for Mailmojo get_contact (HTTP 401 since ")
+    (call,) = said["calls"]
+    assert (call["api"], call["operation"], call["status"]) == ("mailmojo", "get_contact", 401)
     assert status["apis"]["mailmojo"]["circuit_open"] is True
     assert status["apis"]["mailmojo"]["answers"]["failed"] > 0
     stage.heal()

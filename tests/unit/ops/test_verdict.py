@@ -51,6 +51,16 @@ def test_an_unusable_api_is_named_with_the_way_out_and_that_nothing_is_lost() ->
     assert "nothing is lost" in verdict.detail
 
 
+def test_held_up_names_each_call_its_status_and_since_when() -> None:
+    call = {"api": "mailmojo", "operation": "get_contact", "status": 401, "since": "2026-11-08T09:05:00Z", "reason": ""}
+    silent = call | {"operation": "patch_contact", "status": None}
+    verdict = judge(status(reasons={"mailmojo": "x", "dead_letters": "y"}, calls=[call, silent]))
+    assert verdict.headline == (
+        "Held up, waiting for Mailmojo get_contact (HTTP 401 since 8 Nov 09:05 UTC) and "
+        "Mailmojo patch_contact (no answer since 8 Nov 09:05 UTC) and dead_letters"
+    )
+
+
 def test_joining_is_no_alarm_and_no_partition_is_no_fault() -> None:
     assert judge(status(reasons={"kafka": "not a member"})).state == "waiting"
     assert judge(status(partitions={}, lag=0)).headline == "Standing by"
