@@ -1,5 +1,7 @@
 """Decompresses the records of a batch in pieces, or up to a limit: a small batch may hold hundreds of megabytes."""
 
+import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -40,26 +42,16 @@ def pieces(codec: int, data: memoryview) -> Iterator[bytes | memoryview]:
         raise CannotDecompress(f"unknown compression codec {codec}")
     try:
         yield from decompress(data)
-    except (zlib.error, cramjam.DecompressionError, ValueError, OverflowError) as error:
+    except (zlib.error, cramjam.DecompressionError, OSError, EOFError, ValueError, OverflowError) as error:
         if isinstance(error, CannotDecompress):
             raise
         raise CannotDecompress(f"cannot be decompressed ({type(error).__name__})") from error
 
 
 def _gzip(data: memoryview) -> Iterator[bytes]:
-    while True:  # a file of gzip may have several members
-        member = zlib.decompressobj(wbits=31)
-        rest: bytes | memoryview = data
-        while not member.eof:
-            piece = member.decompress(rest, PIECE)
-            rest = member.unconsumed_tail
-            if piece:
-                yield piece
-            elif not rest and not member.eof:
-                raise CannotDecompress("compressed records end early")
-        data = memoryview(member.unused_data.lstrip(b"\0"))  # zeros may fill a file up
-        if not data:
-            return
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:  # what aiokafka reads as a whole
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def _snappy(data: memoryview) -> Iterator[bytes]:

@@ -16,7 +16,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 
-from consumer.records.batches import Batch, Record, Undecodable, split
+from consumer.records.batches import Batch, split
+from consumer.records.reader import Record, Undecodable
 
 _BYTES: Final = 2 << 20
 """Decompressed bytes of a partition that one poll returns, or one batch decoded at once: bounds what a poll holds."""

@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos.backfill import backfill
 from tests.chaos.drain import drain
+from tests.chaos.mutations import mutations
 from tests.chaos.rebalances import rebalance
 from tests.kafka_broker import KafkaBroker
 
@@ -27,4 +28,12 @@ async def test_beside_a_backfill_that_uses_the_whole_quota_an_event_waits_for_no
     kafka: KafkaBroker, tmp_path: Path
 ) -> None:
     result = await backfill(kafka, tmp_path, users=400, kills=1, rate=2, alone=5, quota=60)
+    assert not result.missed
+
+
+@pytest.mark.timeout(180)
+async def test_k1_after_random_mutations_every_record_is_done_or_a_dead_letter(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    result = await mutations(kafka, tmp_path, count=60, seed=12)
     assert not result.missed

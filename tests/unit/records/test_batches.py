@@ -1,6 +1,8 @@
 import gc
 import gzip
+import random
 import struct
+import time
 import tracemalloc
 from typing import Any, Literal
 
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.records.batches import LARGEST_RECORD, Undecodable, split
+from consumer.records.batches import split
+from consumer.records.payload import length_at
+from consumer.records.reader import LARGEST_RECORD, Undecodable
 from tests.batch_bytes import (
     BAD_NAME,
     CODECS,
@@ -154,6 +158,79 @@ def test_records_that_end_early_cost_those_that_are_missing() -> None:
     assert found[4] == (4, 4, "its records end early")
 
 
+@pytest.mark.parametrize("length", [b"\x00", b"\x02", b"\x7e", b"\xfe", b"\x80", b"\xff", b"\x01"])
+@pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
+def test_k1_a_record_of_a_wrong_length_costs_that_record_alone(length: bytes, codec: int) -> None:
+    data = events(9, 10)
+    at = data.index(b"value 13") - 7  # length, attributes, time, offset, key's length, key, value's length
+    data[at : at + 1] = length
+    found = read(bytes(compressed(codec, payload_of(data), 9, 10) if codec else sealed(data)))
+
+    assert [item[:2] for item in found] == [*values(10, 12), (13, 13), *values(14, 18)]
+
+
+def test_k1_records_of_wrong_lengths_in_a_large_batch_cost_themselves_alone() -> None:
+    count = 3000
+    records = [(b"k", b"value %05d" % number + bytes(1000), ()) for number in range(count)]
+    payload = bytearray(payload_of(batch(records)))
+    broken = [5, 700, 701, 1500, count - 1]
+    starts = [0]
+    while starts[-1] < len(payload):
+        starts.append(starts[-1] + length_at(payload, starts[-1]))
+    for number in broken:
+        payload[starts[number]] ^= 0x44
+    data = compressed(CODECS["gzip"], bytes(payload), count)
+
+    found = read(bytes(data) + bytes(events(1, count)))
+
+    assert [item[0] for item in found] == list(range(count + 1))
+    assert [item[0] for item in found if len(item) == 3] == broken
+
+
+def test_k1_a_record_with_attributes_after_one_that_cannot_be_decoded_is_read() -> None:
+    data = events(5)
+    for value, attributes in ((b"value 2", 0x80), (b"value 3", 0x7F)):
+        data[data.index(value) - 6] = attributes
+    found = read(bytes(sealed(data)))
+
+    assert [item[:2] for item in found] == [*values(0, 1), (2, 2), *values(3, 4)]
+
+
+def test_k1_searching_for_records_in_what_holds_none_takes_no_more_than_a_second_or_two() -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    began = time.process_time()
+    found = read(bytes(sealed(events(50)[:HEADER] + noise)))
+
+    assert sum((item[1] - item[0] if len(item) == 3 else 0) + 1 for item in found) == 50
+    assert time.process_time() - began < 10
+
+
+def test_k1_a_batch_of_records_that_are_all_damaged_takes_no_more_than_some_seconds() -> None:
+    count = 20_000
+    payload = payload_of(events(count)).replace(b"value", b"v")  # no length is right any more
+    began = time.process_time()
+    found = read(bytes(compressed(CODECS["gzip"], payload, count)))
+
+    assert sum(last - first + 1 for first, last, _ in found) == count
+    assert time.process_time() - began < 20
+
+
+@given(st.integers(0, 11), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), min_size=1, max_size=3))
+def test_k1_whatever_changes_within_a_record_the_others_are_read(number: int, changes: list[tuple[int, int]]) -> None:
+    records = [batch([(b"key %d" % n, b"value %d" % n, ())] * (n + 1)) for n in range(12)]
+    payloads = [payload_of(one) for one in records]
+    singles = [payload[len(payload) * n // (n + 1) :] for n, payload in enumerate(payloads)]
+    changed = bytearray(singles[number])
+    for place, byte in changes:
+        changed[place % len(changed)] = byte
+    data = events(12)[:HEADER] + b"".join([*singles[:number], bytes(changed), *singles[number + 1 :]])
+
+    found = read(bytes(sealed(data)))
+
+    assert [item[0] for item in found] == list(range(12))
+    assert [item for item in found if item[0] != number] == [item for item in values(0, 11) if item[0] != number]
+
+
 def test_offsets_that_do_not_fit_cost_that_record_alone() -> None:
     data = events(5)
     at = data.index(b"value 2") - 4
@@ -209,7 +286,7 @@ def test_no_bytes_at_all_raise(data: bytes, start: int) -> None:
 
 
 def test_k8_a_batch_of_many_records_is_read_piece_by_piece() -> None:
-    count = 60_000
+    count = 20_000
     data = bytes(compressed(CODECS["gzip"], payload_of(batch([(b"k", bytes(1000), ())] * count)), count))
     assert len(data) < 600_000
     gc.collect()
