@@ -47,7 +47,7 @@ class Health(Protocol):
 
 def limits() -> ConnectionLimits:
     """Return the bounds of an admin port's connections: the descriptors are for Kafka and the APIs."""
-    return ConnectionLimits(most=min(64, max(8, descriptors() // 8)), idle=_IDLE)
+    return ConnectionLimits(most=min(64, max(8, descriptors() // 16)), idle=_IDLE)
 
 
 @asynccontextmanager

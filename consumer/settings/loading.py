@@ -192,6 +192,9 @@ def _may_be_shown(value: str) -> bool:
 
 
 def _is_surely_a_path(text: str) -> bool:
+    """Tell whether a text that names no file is a path all the same: its folder exists, or it reads like one."""
+    if re.fullmatch(r"(/[a-z_.-]+[0-9]{0,2}[a-z_.-]*){2,}", text):
+        return True
     folder = Path(text).parent
     try:
         return folder.is_absolute() and folder != folder.parent and folder.is_dir()

