@@ -86,8 +86,7 @@ def decode_contact(body: bytes) -> Contact:
     """
     refuse_failure(body)
     try:
-        if not body.isascii():
-            body.decode()  # what is kept as it came is not looked at otherwise
+        body.decode()  # what is kept as it came is not looked at otherwise
         contact = None if b'""' in body else _contact.decode(body)
     except UnicodeDecodeError:
         raise msgspec.DecodeError("JSON is not UTF-8") from None
@@ -124,9 +123,9 @@ def decode_list(body: bytes) -> str:
 def encodable(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body of a write with every foreign part as it came, for msgspec to encode."""
     tags, custom = body.get("tags"), body.get("custom")
-    if tags and any(type(tag) is Verbatim for tag in tags):
+    if tags and Verbatim in map(type, tags):
         body = body | {"tags": [Raw(tag.raw) if type(tag) is Verbatim else tag for tag in tags]}
-    if custom and any(type(key) is Verbatim for key in custom):
+    if custom and Verbatim in map(type, custom):
         pairs = (
             (key.raw if isinstance(key, Verbatim) else _encode(key)) + b":" + _encode(value)
             for key, value in custom.items()

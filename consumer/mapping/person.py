@@ -6,13 +6,16 @@ from unicodedata import normalize
 from schemas.coercion import as_truth
 from schemas.sesamy import Profile
 
+_NO_MARKS = (None, None, None)
+
 
 def is_guest(user_id: str, profile: Profile, guest_prefixes: Iterable[str]) -> bool:
     """Tell a temporary account of a checkout from a user.
 
     How a guest is marked is unknown. Assumed: the profile says so, or the user id starts with one of the prefixes.
     """
-    marked = any(mark is not None and as_truth(mark) for mark in (profile.is_guest, profile.guest, profile.temporary))
+    marks = (profile.is_guest, profile.guest, profile.temporary)
+    marked = marks != _NO_MARKS and any(map(as_truth, marks))
     return marked or is_guest_id(user_id, guest_prefixes)
 
 

@@ -26,19 +26,24 @@ class Subscriptions(Struct, frozen=True, kw_only=True):
 
 def survey(contracts: Iterable[Contract]) -> Subscriptions:
     """Sort out the subscriptions. Raises `UnreadableState` when the primary one cannot be told."""
-    contracts = list(contracts)
-    subscriptions = [contract for contract in contracts if is_subscription(contract)]
-    active = tuple(contract for contract in subscriptions if is_active(contract))
+    subscriptions: list[Contract] = []
+    active: list[Contract] = []
+    renewable: list[Contract] = []
+    for contract in contracts:
+        runs = is_active(contract)
+        if is_subscription(contract):
+            subscriptions.append(contract)
+            if runs:
+                active.append(contract)
+        if runs and contract.expires_at is not None and is_renewable(contract):
+            renewable.append(contract)
+    statuses = [status(contract) for contract in subscriptions]
     return Subscriptions(
-        active=active,
-        canceled=sum(status(contract) == "CANCELED" for contract in subscriptions),
-        expired=sum(status(contract) == "EXPIRED" for contract in subscriptions),
+        active=tuple(active),
+        canceled=statuses.count("CANCELED"),
+        expired=statuses.count("EXPIRED"),
         primary=min(active, key=_precedence, default=None),
-        renewable=min(
-            (contract for contract in contracts if is_active(contract) and is_renewable(contract)),
-            key=_precedence,
-            default=None,
-        ),
+        renewable=min(renewable, key=_precedence, default=None),
     )
 
 
