@@ -6,7 +6,8 @@ import select
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _LIMIT: Final = 4 * 1024 * 1024
@@ -142,3 +143,13 @@ class LineStream(io.BufferedIOBase):
 def text_stream(writer: LineWriter, encoding: str = "utf-8") -> io.TextIOWrapper:
     """Return a text file that hands each line on to the writer as soon as it is complete."""
     return io.TextIOWrapper(LineStream(writer), encoding=encoding, errors="backslashreplace", line_buffering=True)
+
+
+@contextmanager
+def text_stream_to(descriptor: int) -> Iterator[io.TextIOWrapper]:
+    """Open a text file whose lines a thread writes to the descriptor; at the end they are given a second to arrive."""
+    writer = LineWriter(descriptor)
+    try:
+        yield text_stream(writer)
+    finally:
+        writer.close(1.0)

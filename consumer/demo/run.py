@@ -4,7 +4,6 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from consumer import files, kafka
 from consumer.demo.cast import Role, cast
 from consumer.demo.events import VENDOR, Feeder, script
 from consumer.failure import Failure
+from consumer.line_writer import text_stream_to
 from consumer.ops import logs
 from consumer.ops.metrics import Metrics
 from consumer.records.fetching import decodable
@@ -128,7 +128,7 @@ async def run(stage: Stage) -> AsyncIterator[Running]:
     """
     loop = asyncio.get_running_loop()
     stage.began = loop.time()
-    with TextIOWrapper(files.create(stage.log_file, overwrite=True), encoding="utf-8") as log:
+    with files.create(stage.log_file, overwrite=True) as file, text_stream_to(file.fileno()) as log:
         logs.configure(LogSettings(level="info", format="json"), log)
         async with MockBroker([TOPIC, f"{TOPIC}.dead-letters"]) as broker, stage.sandbox:
             settings = _settings(stage, broker.bootstrap_servers)

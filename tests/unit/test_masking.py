@@ -113,7 +113,6 @@ def test_a16_a_secret_in_base64_is_masked(encode: Callable[[bytes], bytes], befo
     remember_secret("open sesame?>")
     text = f"Authorization: Basic {encode(f'{before}open sesame?>'.encode()).decode()} was refused"
     assert mask_addresses(text) == "Authorization: Basic *** was refused"
-    assert not is_clean(text.encode())
 
 
 def test_a_short_secret_is_masked_as_a_word_only() -> None:

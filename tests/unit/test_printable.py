@@ -1,11 +1,14 @@
 import json
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.cli import output
+from consumer.failure import Failure
 from consumer.printable import printable, printable_json
 
 DANGEROUS = [
@@ -69,3 +72,21 @@ def test_p6_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         "two\\x07",
     ]
     assert err.splitlines() == ["sesamy-mailmojo: name\\x1b]0;x\\x07\\u202e", "a\\rb"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda: output.line("x" * 10_000), lambda: output.print_json("x" * 10_000), lambda: output.write_bytes(b"x")],
+)
+def test_p10_what_cannot_be_written_names_standard_output(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[], None]
+) -> None:
+    with suppress(OSError), open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr("sys.stdout", full)
+
+        def write_all() -> None:
+            write()
+            output.flush()
+
+        with pytest.raises(Failure, match="cannot write to standard output: No space left on device"):
+            write_all()
