@@ -7,6 +7,7 @@ process, and with them Kafka and both APIs, for as long as it likes.
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final, cast
 
@@ -109,6 +110,12 @@ class Connection(web.RequestHandler):
             self.opened.pause_reading()
             self.opened.write_eof()
 
+    async def linger(self) -> None:
+        """Wait until a rejected client has had time to read the response, or the port is closed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._connections.closing.wait()
+
     def cut(self) -> None:
         """Close at once, whatever was not sent or received yet."""
         self._count(0)
@@ -132,6 +139,8 @@ class Connections:
         self.now = asyncio.get_running_loop().time
         self.incomplete = 0
         """Bytes that came of requests that are not complete."""
+        self.closing = asyncio.Event()
+        """Set when the port accepts no more connections."""
         self._name = name
         self._open: set[Connection] = set()
         self._logged = -_LOG_EVERY
@@ -214,4 +223,4 @@ async def _end_if_rejected(request: web.Request, response: web.StreamResponse, c
         await response.prepare(request)
         await response.write_eof()
         connection.reject()
-        await asyncio.sleep(LINGER)
+        await connection.linger()

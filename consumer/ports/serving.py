@@ -62,6 +62,7 @@ async def serve(
     finally:
         for task in accepting:
             task.cancel()
+        connections.closing.set()
         await asyncio.gather(*accepting, return_exceptions=True)
         for listener in listeners:
             listener.close()

@@ -224,3 +224,18 @@ async def test_p4_long_heads_of_many_connections_take_little_memory_together(
     for client in large:
         client.writer.transport.abort()
     assert await port.get() == 200
+
+
+async def test_a_port_that_is_closed_waits_for_no_rejected_client() -> None:
+    async with AsyncExitStack() as stack:
+        port = Port()
+        app = web.Application(middlewares=[bounded])
+        app.router.add_route("*", "/{path:.*}", port.answer)
+        limits = ConnectionLimits(most=9, idle=30)
+        serving_it = serving.serve(app, "127.0.0.1", 0, limits, name="admin", grace=30)
+        port.number = await stack.enter_async_context(serving_it)
+        client = await port.connect(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        assert (await client.response())[0] == 404
+        async with asyncio.timeout(connections.LINGER / 2):
+            await stack.aclose()
+    port.close()
