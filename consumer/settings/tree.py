@@ -164,7 +164,12 @@ class SyncSettings(Struct, frozen=True, kw_only=True):
         True
     )
     max_pending: Annotated[
-        int, Setting("SYNC_MAX_PENDING", parsers.whole(1, 10_000_000), "waiting events held in memory")
+        int,
+        Setting(
+            "SYNC_MAX_PENDING",
+            parsers.whole(1, 10_000_000),
+            "waiting events held in memory, besides those of users that fail",
+        ),
     ] = 100_000
     max_attempts: Annotated[
         int, Setting("SYNC_MAX_ATTEMPTS", parsers.whole(1, 1_000_000), "tries before a dead letter")

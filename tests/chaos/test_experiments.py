@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos.backfill import backfill
 from tests.chaos.drain import drain
+from tests.chaos.freeze import freeze
 from tests.chaos.mutations import mutations
 from tests.chaos.rebalances import rebalance
 from tests.kafka_broker import KafkaBroker
@@ -37,3 +38,11 @@ async def test_k1_after_random_mutations_every_record_is_done_or_a_dead_letter(
 ) -> None:
     result = await mutations(kafka, tmp_path, count=60, seed=12)
     assert not result.missed
+
+
+async def test_k7_an_instance_frozen_in_the_midst_of_its_writes_leaves_no_contact_wrong(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    result = await freeze(kafka, tmp_path, rounds=3, users=600, rate=10)
+    assert not result.missed
+    assert result.figures["late writes noticed"]
