@@ -40,6 +40,7 @@ async def test_k1_after_random_mutations_every_record_is_done_or_a_dead_letter(
     assert not result.missed
 
 
+@pytest.mark.timeout(180)
 async def test_k7_an_instance_frozen_in_the_midst_of_its_writes_leaves_no_contact_wrong(
     kafka: KafkaBroker, tmp_path: Path
 ) -> None:
