@@ -13,7 +13,7 @@ from typing import Final
 _LIMIT: Final = 4 * 1024 * 1024
 """Bytes that may wait; more is dropped and counted."""
 
-_GATHER: Final = 0.02
+_GATHER: Final = 0.005
 """Seconds between the first line and the write: one wake-up of the thread for many lines."""
 
 _ATOMIC: Final = 4096
