@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import json
 from typing import Any
 
@@ -80,6 +82,22 @@ def test_k9_a_user_id_of_more_than_512_characters_is_malformed(letter: str) -> N
         with pytest.raises(MalformedEvent, match=r"length <= 512 - at `\$.userId`") as raised:
             decode_event(encoded(userId=letter * length))
         assert letter * 3 not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value", [b"\0" * 1000, b"no event", b"{", b"\xff", b"[]", encoded(userId=None), encoded(userId=".")]
+)
+@pytest.mark.parametrize("pointer", ["", "/data"])
+def test_p7_what_is_no_event_is_not_kept_in_memory_for_the_garbage_collector(value: bytes, pointer: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with contextlib.suppress(MalformedEvent):
+                decode_event(value, pointer)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("key", REQUIRED)
