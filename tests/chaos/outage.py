@@ -37,8 +37,8 @@ _DEFAULTS = {
 _SYNCED_WITHIN = 30.0
 """Seconds after the end of a broken call."""
 
-_USERS = 10
-"""Users that wait at its end: four reads each, of a quota of 20 at once and 50 more in that time."""
+_USERS = 7
+"""Users that wait at its end, besides those below: four reads each, of 20 at once and 50 more in that time."""
 
 _CORRECT = 3
 """Users whose contact is correct already."""

@@ -253,7 +253,7 @@ async def few_descriptors(service: ServiceProcess) -> None:
 
 async def freeze(service: ServiceProcess) -> None:
     """Stop the process for longer than a request may take, and let it go on."""
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1)
     os.kill(service.pid, signal.SIGSTOP)
     await asyncio.sleep(12)
     os.kill(service.pid, signal.SIGCONT)
@@ -264,11 +264,12 @@ async def test_a15_trouble_of_this_process_is_nobodys_attempt(
     stage: Stage, trouble: Callable[[ServiceProcess], Awaitable[None]]
 ) -> None:
     users = stage.users(60)
-    stage.sandbox.faults.add(Rule(delay=0.2))
+    stage.sandbox.faults.add(Rule(delay=1.0))
     service = await stage.service(SYNC_MAX_ATTEMPTS="1", KAFKA_SESSION_TIMEOUT="60")
     await stage.send(*(event(user_id) for user_id in users))
     await trouble(service)
     await stage.all_committed(within=60)
+    assert service.events("sync.failed")  # there was trouble
     assert await stage.dead_letters() == []
     assert stage.stale(users) == {}
     await stop(service)
