@@ -43,6 +43,7 @@ class SecuredKafka:
         self.client_certificate = authority.issue("client", f"DNS:{USER}")
         self._password = folder / "password"
         self._password.write_text(f"{PASSWORD}\n")
+        self._password.chmod(0o600)
         self.broker = KafkaBroker(
             {
                 "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",

@@ -61,7 +61,7 @@ class Group:
         self._outage = KafkaOutage(self._loop.time)
         self._source: Source | None = None
         self._built_with: object = None
-        self._was_member = False
+        self._was_served = False
         self._trouble: str | None = None
         self._failed = False
         self._delay = _RETRY_AFTER
@@ -80,7 +80,7 @@ class Group:
         """Consume until `stop` is called; on return the group is left.
 
         Raises:
-            KafkaError: Kafka refused before this process was ever a member, as for lack of an authorization.
+            KafkaError: Kafka refused before it ever served this process, as for lack of an authorization.
             Failure: Kafka did not serve this process for five minutes, while it served others.
         """
         while not self._stopping.is_set():
@@ -145,14 +145,14 @@ class Group:
                 task.cancel()
             await asyncio.wait([running, watching])
         self._ticked_at = self._loop.time()
-        self._was_member |= source.was_member
+        self._was_served |= source.was_served
         if watching.done() and not watching.cancelled():
             watching.result()  # five minutes are over
         self._failed = running.exception() is not None
         try:
             running.result()
         except KafkaError as error:
-            if not self._was_member:
+            if not self._was_served:
                 raise
             self._tell(self._explain(error))
 
@@ -164,7 +164,7 @@ class Group:
             served_at = source.committer.served_at
             if self._loop.time() - served_at < 2 * self._limits.call_timeout:
                 others_since = None
-                if source.was_member and served_at > (self._outage.since or 0):
+                if source.was_served and served_at > (self._outage.since or 0):
                     self._outage.over()
                     self._trouble, self._delay = None, _RETRY_AFTER
                 continue

@@ -94,8 +94,8 @@ class Source(ConsumerRebalanceListener):
         self._given_up = False
         self._left = False
         self.is_member = False
-        self.was_member = False
-        """Whether this consumer ever got an assignment, be it an empty one."""
+        self.was_served = False
+        """Whether Kafka ever accepted a commit of this member, or assigned it no partition to commit for."""
         self._ticked_at = self._polling_since = self.rebalanced_at = self._now()
 
     # The listener: signals the owner, and does nothing slow.
@@ -199,6 +199,7 @@ class Source(ConsumerRebalanceListener):
             if self.is_member:
                 await self._start_partitions()
                 await self.committer.commit_if_due()
+                self.was_served |= not self._assigned or self._membership.lease_remaining() > 0
 
     async def _take_poll(self, poll: "asyncio.Task[dict[TopicPartition, list[Record]]]") -> None:
         self._poll = None
@@ -248,7 +249,7 @@ class Source(ConsumerRebalanceListener):
         self._starts.begin(partitions, self._notify)
         self._metrics.assigned_partitions.set(len(partitions))
         _log.info("group.joined", generation=self._membership.generation, partitions=sorted(partitions))
-        self.is_member = self.was_member = True
+        self.is_member = True
 
     async def _start_partitions(self) -> None:
         """Begin to read partitions of which it is now known where they start."""

@@ -25,7 +25,7 @@ class FakeSource:
 
     def __init__(self, world: "World") -> None:
         self.world, self.make = world, world.make
-        self.was_member = False
+        self.was_served = False
         self.ended = asyncio.Event()
         self.stopped = self.gave_up = self.closed = False
         self.committer = self
@@ -40,7 +40,7 @@ class FakeSource:
         while not self.ended.is_set():
             if self.world.error is not None:
                 raise self.world.error
-            self.was_member |= self.is_served
+            self.was_served |= self.is_served
             await asyncio.sleep(0.5)
 
     def stop(self) -> None:
@@ -203,7 +203,7 @@ async def test_p9_the_five_minutes_begin_anew_when_it_was_served_or_kafka_was_aw
 
 
 @in_virtual_time
-async def test_a_refusal_before_the_first_membership_ends_it_at_once() -> None:
+async def test_a_refusal_before_it_was_ever_served_ends_it_at_once() -> None:
     world = World()
     world.error, world.refuses_group = GroupAuthorizationFailedError("g"), True
     await world.group.start()
