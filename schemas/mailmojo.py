@@ -104,7 +104,13 @@ def decode_contact(body: bytes) -> Contact:
 
 def as_received(custom: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a contact's `custom` as they stood in the answer, for `encodable`."""
-    return _raw_custom.decode(custom.body).custom or {} if isinstance(custom, Received) else custom
+    if not isinstance(custom, Received):
+        return custom
+    try:
+        return _raw_custom.decode(custom.body).custom or {}
+    except RecursionError:  # the stack is higher by now than it was when the contact was decoded
+        raw = bytes(members(custom.body.decode()).get("custom", b"null"))
+        return {} if raw in _BLANK_CUSTOM else _of("custom", members, raw)
 
 
 def decode_list(body: bytes) -> str:

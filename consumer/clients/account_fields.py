@@ -27,6 +27,7 @@ _log = structlog.get_logger("account_fields")
 _NOT_HERE: Final = frozenset({301, 302, 303, 307, 308, 404, 405, 410, 501})
 """Answers of a path that is not the one (404 and 405 by the reference; the others can mean nothing else)."""
 
+_CREATE: Final = "create_field"
 _NAMES: Final = ("fields", "custom_fields")
 _WRAPPERS: Final = {*_NAMES, "data", "items", "error", "errors"}
 """Keys of an object that is a list of fields, or a failure to list them; any other object is something else."""
@@ -124,17 +125,24 @@ class AccountFields:
     async def _create_missing(self, turn: Turn) -> None:
         path, names = await self._find(turn)
         refusal: Rejected | None = None
+        doubtful = False
         for field in self._missing(names):
             body = {"name": field.name, "type": field.type}
             try:
-                answer = await turn.request("POST", path, operation="create_field", json=body, accept=_NOT_HERE)
+                answer = await turn.request("POST", path, operation=_CREATE, json=body, accept=_NOT_HERE)
             except Rejected as error:
                 refusal = error
                 continue
             if answer.status in _NOT_HERE:
                 raise _NoWayError(f"{path} lists account fields but creates none (HTTP {answer.status})")
-        if refusal is not None and (missing := self._missing(await self._list(turn, path) or ())):
-            raise _NoWayError(f"{refusal}; missing: {', '.join(field.name for field in missing)}")
+            doubtful = doubtful or not _is_field(answer, field)
+        missing = self._missing(await self._list(turn, path) or ()) if refusal is not None or doubtful else ()
+        if not missing:
+            return
+        named = ", ".join(field.name for field in missing)
+        if refusal is not None:
+            raise _NoWayError(f"{refusal}; missing: {named}")
+        raise Unavailable("mailmojo", _CREATE, 200, f"accepted with an unreadable answer, and not applied: {named}")
 
     async def _find(self, turn: Turn) -> tuple[str, Collection[str]]:
         """Return the path of the account's fields and their names."""
@@ -198,3 +206,13 @@ def _is_list(answer: Answer) -> bool:
     except ValueError:
         return False
     return isinstance(found, list) or (isinstance(found, dict) and not _WRAPPERS.isdisjoint(found))
+
+
+def _is_field(answer: Answer, field: AccountField) -> bool:
+    """Tell whether the answer of a creation names the field that was asked for."""
+    try:
+        found = decode_json(answer.body)
+    except ValueError:
+        return False
+    name = found.get("name") if isinstance(found, dict) else None
+    return isinstance(name, str) and name.strip() == field.name

@@ -50,8 +50,11 @@ def same(kind: str | None, wanted: Any, shown: Any) -> bool:
 
 def same_foreign(sent: Any, shown: Any) -> bool:
     """Tell whether a value that is not ours, and whose type is not known, came back with the same meaning."""
-    if value_of(sent) == value_of(shown):
-        return True
+    try:
+        if value_of(sent) == value_of(shown):
+            return True
+    except RecursionError:
+        return bytes(sent) == bytes(shown) if isinstance(sent, Raw) and isinstance(shown, Raw) else False
     one, other = _exactly(sent), _exactly(shown)
     if one == other and isinstance(one, bool) == isinstance(other, bool):
         return True

@@ -192,6 +192,29 @@ async def test_a1_what_stands_in_front_of_the_api_says_nothing_about_the_path_of
     assert fields.status == "unknown"
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", {"name": "Another"}, {"ok": True}])
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a9_a_field_counts_as_created_only_if_the_list_shows_it(body: Any, applied: bool) -> None:
+    account = Account("Issues Remaining")
+
+    def script(request: Arrived) -> Reply:
+        if request.method == "GET":
+            return account(request)
+        if applied:
+            account.names.append(request.json["name"])
+        return Reply(200, body)
+
+    async with bench(script) as it:
+        fields = fields_of(it)
+        if applied:
+            await fields.ensure()
+        else:
+            with pytest.raises(Unavailable, match=r"create_field: HTTP 200: accepted.*not applied: Sesamy User ID"):
+                await fields.ensure()
+        assert fields.status == ("complete" if applied else "unknown")
+        assert [method for method, _ in it.server.calls()] == ["GET", "POST", "GET"]
+
+
 async def test_fields_that_there_was_no_way_to_are_looked_for_again() -> None:
     account, now = Account(GET=Reply(404)), 0.0
     async with bench(account) as it:

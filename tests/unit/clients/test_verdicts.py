@@ -16,6 +16,7 @@ from consumer.clients.verdicts import detail
         (b'{"errors": {"email": ["not an address"]}}', "email: not an address"),
         (b"<h1>Bad\n  Gateway</h1>", "<h1>Bad Gateway</h1>"),
         (b'{"message": "ola@x.no is taken"}', "o***@x.no is taken"),
+        (b'{"message": "no such user: Kari \\ud83d"}', "no such user: Kari"),
         (b"", ""),
     ],
 )

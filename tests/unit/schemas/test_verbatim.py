@@ -186,3 +186,16 @@ def test_names_of_what_changed_can_be_logged_whatever_they_hold() -> None:
     assert planned.tags_removed == ("sesamy_old\\ud83d",)
     empty = decode_contact(contact_json({}, []))
     assert "Own\\ud83d" in echo_differences(planned.body, empty)
+
+
+@pytest.mark.parametrize("depth", [300, 600, 900, 950, 990, 1100])
+def test_a10_no_depth_is_lost_however_high_the_stack_is(depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    contact = decode_contact(contact_json({'"Own"': deep}, []))
+
+    def higher(frames: int) -> dict[str, Any]:
+        return higher(frames - 1) if frames else plan(WANTED, contact, RULES).body
+
+    body = higher(200)
+    assert bytes(members(sent(body)["custom"].decode())["Own"]) == deep.encode()
+    assert echo_differences(body, decode_contact(contact_json({'"Own"': deep}, []))) != ()
