@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 _HEADERS: Final = 4096
-"""Bytes that the headers of a dead letter and a usual event take together, rounded up."""
+"""Bytes that key and headers of a dead letter may take, rounded up."""
 
 
 async def faults(client: AIOKafkaAdminClient, topic: str) -> list[str]:
@@ -30,7 +30,7 @@ async def faults(client: AIOKafkaAdminClient, topic: str) -> list[str]:
     largest = _number(config.get("max.message.bytes"))
     if largest is not None and largest < _HEADERS:
         found.append(
-            f"its max.message.bytes={largest} is too small even for the headers of a dead letter; "
+            f"its max.message.bytes={largest} is less than the {_HEADERS} bytes that a dead letter may need; "
             "raise it, best to that of KAFKA_TOPIC"
         )
     wanted = _number(config.get("min.insync.replicas"))
