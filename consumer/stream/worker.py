@@ -133,6 +133,7 @@ class Worker:
             error = _told(flight, error)
         _log.info("sync.failed", user_id=flight.user_id, error=str(error), failures=queue.waits, fault=fault.value)
         if fault is Fault.CALL:
+            self._metrics.retries.inc()
             return self._wait_for(flight, call_of(error))
         if is_refusal(error):
             return self._refused(flight, error, is_proven=fault is Fault.USER)
@@ -157,7 +158,6 @@ class Worker:
 
     def _wait_for(self, flight: Flight, call: Call) -> Verdict:
         """Wait until the call is back, without attempts and without a timer."""
-        self._metrics.retries.inc()
         return Parked() if self._evidence.park(flight.user_id, call) else Again(0)
 
     def _unproven(self, flight: Flight) -> Again:

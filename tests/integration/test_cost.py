@@ -26,7 +26,7 @@ def documented() -> Iterator[tuple[str, int, int]]:
 
 def known(stage: Stage, kind: str, contact: str = "none", **profile: Any) -> None:
     """Add the user, who has bought what `kind` says and whose contact is as `contact` says."""
-    seed = Seed(1, 1, kind, contact)
+    seed = Seed(1, 1, kind, contact, USER)
     grown = seed.grow()
     stage.world.add_user(USER, **{**grown, "profile": grown["profile"] | profile})
     if contact != "none":
