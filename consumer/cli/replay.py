@@ -221,6 +221,8 @@ def _told(args: argparse.Namespace, summary: "Summary") -> str:
     end = "" if summary.complete else "stopped: "
     read = "" if summary.read == summary.stored else f" of {summary.read:,} read"
     text = f"{end}{summary.stored:,} records stored{read} in {duration(summary.seconds)}, {summary.per_second:,.0f}/s"
+    if summary.left_out:
+        text += f", {summary.left_out:,} truncated dead letters left out"
     if summary.lateness_most is not None:
         text += f", at most {summary.lateness_most:.2f} s late"
     if summary.complete:

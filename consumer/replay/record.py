@@ -13,6 +13,8 @@ NO_TIME: Final = -1
 TIMESTAMP_HEADER: Final = "replay-timestamp"
 """What a record's timestamp becomes in a topic: Kafka's own says when it was replayed."""
 
+_TRUNCATED: Final = ("dead-letter-truncated", b"true")
+
 Header = tuple[str, bytes | None]
 
 
@@ -26,6 +28,11 @@ class Record(Struct, frozen=True, gc=False, kw_only=True):
     topic: str | None = None
     partition: int | None = None
     offset: int | None = None
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether it is a dead letter without all of its record: replayed, it would be an event that nothing sent."""
+        return _TRUNCATED in self.headers
 
     @property
     def place(self) -> str:

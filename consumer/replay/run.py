@@ -31,7 +31,7 @@ class Sink(Protocol):
         """Return when all is stored. Raises `Failure`."""
 
 
-class Summary(Struct, frozen=True, rename="camel"):
+class Summary(Struct, frozen=True):
     """What a replay did. Times are seconds."""
 
     read: int
@@ -43,6 +43,8 @@ class Summary(Struct, frozen=True, rename="camel"):
     """Of the last record that was read, in milliseconds."""
     lateness_most: float | None = None
     """How much later than intended the latest record was stored; None flat out."""
+    left_out: int = 0
+    """Dead letters among those read that lack a part of their record; they are not replayed."""
 
 
 class Replay:
@@ -66,6 +68,7 @@ class Replay:
         self._rewrites = rewrites
         self._to_skip = skip
         self._limit = limit
+        self._left_out = 0
         self._last: int | None = None
         self._complete = False
         self._batch = (0.0, 0.0, 0, 1)
@@ -98,6 +101,7 @@ class Replay:
             complete=self._complete,
             last_timestamp=self._last,
             lateness_most=round(self.pacer.most, 3) if self.pacer.paced else None,
+            left_out=self._left_out,
         )
 
     async def _pump(self) -> None:
@@ -110,7 +114,8 @@ class Replay:
                 if self._to_skip:
                     self._to_skip -= 1
                     continue
-                records: Sequence[Record] = (record,)
+                self._left_out += record.is_truncated
+                records: Sequence[Record] = () if record.is_truncated else (record,)
                 for rewrite in self._rewrites:
                     records = [new for old in records for new in rewrite(old)]
                 for one in records:

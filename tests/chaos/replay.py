@@ -43,7 +43,7 @@ async def replay(
     wanted = await _by_key(kafka, source, time_header=False)
 
     flat = await _replayed(kafka, folder / "flat", source, target, "--max")
-    say(f"flat out: {flat['perSecond']:,.0f} a second")
+    say(f"flat out: {flat['per_second']:,.0f} a second")
     arrived = await _by_key(kafka, target, time_header=True)
     differing = [key for key in wanted.keys() | arrived.keys() if wanted.get(key) != arrived.get(key)]
     missed = [f"{key.decode()}: {wanted.get(key)} was sent, {arrived.get(key)} arrived" for key in differing[:5]]
@@ -56,10 +56,10 @@ async def replay(
     offset = [stamp - stamps[0] - 1000 * number / rate for number, stamp in enumerate(stamps)]
     say(f"at a rate: {error:.3%} off")
 
-    ours, theirs = [flat["perSecond"]], [await _bare_loop(kafka, source, bare)]
+    ours, theirs = [flat["per_second"]], [await _bare_loop(kafka, source, bare)]
     for number in range(1, rounds):
         again = await _topic(kafka, "again")
-        ours.append((await _replayed(kafka, folder / f"flat-{number}", source, again, "--max"))["perSecond"])
+        ours.append((await _replayed(kafka, folder / f"flat-{number}", source, again, "--max"))["per_second"])
         theirs.append(await _bare_loop(kafka, source, again))
         await kafka.delete_topic(again)
         say(f"round {number + 1} of {rounds}: {ours[-1]:,.0f} a second, bare {theirs[-1]:,.0f}")
@@ -76,7 +76,7 @@ async def replay(
         "all rounds": ", ".join(f"{one:,.0f} / {other:,.0f}" for one, other in zip(ours, theirs, strict=True)),
         "pace": f"{rate:g} a second for {seconds:g} s, {error:.3%} off",
         "off its due time, ms": f"median {statistics.median(offset):.1f}, most {max(map(abs, offset)):.0f}",
-        "reported as the most late, seconds": at_rate["latenessMost"],
+        "reported as the most late, seconds": at_rate["lateness_most"],
     }
     return Result(figures, missed)
 

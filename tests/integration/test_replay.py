@@ -83,7 +83,7 @@ async def test_a_rate_is_kept(kafka: KafkaBroker, topic: NewTopic, service_proce
     stamps = sorted(record.timestamp for record in await kafka.read_all(target))
     assert len(stamps) == 5000
     assert abs((stamps[-1] - stamps[0]) / 4999 - 1) < 0.01  # milliseconds between two
-    assert summary["latenessMost"] < 1.0
+    assert summary["lateness_most"] < 1.0
 
 
 async def test_part_of_a_topic_is_replayed_at_its_own_pace(
@@ -142,7 +142,7 @@ async def test_a_broker_that_restarts_delays_a_replay_and_loses_nothing(
     assert await process.exit_code(60) == 0, process.output()
     found = by_key(await kafka.read_all(target))
     assert found == {f"u{n}".encode(): [str(m).encode() for m in range(n, 4_000, 40)] for n in range(40)}
-    assert json.loads(process.stdout.read_text())["latenessMost"] > 0.5
+    assert json.loads(process.stdout.read_text())["lateness_most"] > 0.5
 
 
 async def test_a_broker_that_stays_away_is_said_in_one_line(

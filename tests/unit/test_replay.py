@@ -170,13 +170,14 @@ class Listed:
     """A source, and a sink that takes its time."""
 
     def __init__(self, count: int, pacer: pace.Pacer, time: Time, *, delay: float = 0.0) -> None:
+        self.records = [record(timestamp=1000 * number) for number in range(count)]
         self.progress = 0.0
         self.got: list[tuple[Record, float]] = []
         self.flushed = False
-        self._count, self._pacer, self._time, self._delay = count, pacer, time, delay
+        self._pacer, self._time, self._delay = pacer, time, delay
 
     async def batches(self) -> AsyncIterator[list[Record]]:
-        yield [record(timestamp=1000 * number) for number in range(self._count)]
+        yield self.records
 
     async def put(self, one: Record, due: float | None = None) -> None:
         self.got.append((one, self._time.now))
@@ -248,6 +249,18 @@ async def test_the_limit_counts_records_of_the_source_and_each_is_rewritten_in_t
     assert (summary.read, summary.stored, summary.last_timestamp) == (3, 12, 2000)
     assert Counter(one.timestamp for one, _ in ends.got) == {0: 4, 1000: 4, 2000: 4}
     assert summary.lateness_most is None
+
+
+async def test_k2_a_truncated_dead_letter_is_never_replayed() -> None:
+    time = Time()
+    pacer = pace.Pacer(pace.at_once, time)
+    whole = record(headers=[("dead-letter-reason", b"exhausted")])
+    cut = Record(headers=[("dead-letter-reason", b"malformed"), ("dead-letter-truncated", b"true")])
+    ends = Listed(0, pacer, time)
+    ends.records = [cut, whole, cut]
+    summary = await Replay(ends, ends, pacer).run(to_its_end)
+    assert [one for one, _ in ends.got] == [whole]
+    assert (summary.read, summary.stored, summary.left_out) == (3, 1, 2)
 
 
 async def test_records_are_left_out_before_others_are_counted() -> None:
