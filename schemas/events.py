@@ -96,9 +96,14 @@ def decode_event(value: bytes, pointer: str = "") -> Event:
         raise MalformedEvent("not JSON: not UTF-8") from None
     except RecursionError:
         raise MalformedEvent("not an event: nested too deeply") from None
-    if event.user_id in {".", ".."}:
+    if not is_usable_id(event.user_id):
         raise MalformedEvent("not an event: `userId` cannot be a path segment")
     return event
+
+
+def is_usable_id(user_id: str) -> bool:
+    """Tell whether an event may name this user: the id can be a path segment, and is not too long."""
+    return user_id not in {"", ".", ".."} and len(user_id) <= LONGEST_USER_ID
 
 
 @lru_cache

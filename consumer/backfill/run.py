@@ -11,6 +11,7 @@ from consumer.backfill.checkpoint import Checkpoint
 from consumer.backfill.pages import UserPages, Users
 from consumer.clients.sesamy import ListedUser
 from consumer.mapping.person import address, is_guest
+from schemas.events import is_usable_id
 
 Kind = Literal["requested", "guest", "without_email", "unusable"]
 
@@ -120,7 +121,7 @@ class Backfill:
 
 def kind_of(user: ListedUser, guest_prefixes: Sequence[str]) -> Kind:
     """Tell what becomes of a user. A profile that cannot be read is the service's business, like one of its events."""
-    if user.user_id is None or user.user_id in {".", ".."}:
+    if user.user_id is None or not is_usable_id(user.user_id):
         return "unusable"
     if user.profile is None:
         return "requested"

@@ -140,6 +140,8 @@ async def test_what_passes_is_tried_again_and_what_does_not_is_told() -> None:
         (ListedUser("guest|1", Profile(email="a@x.no")), "guest"),
         (ListedUser(None, Profile(email="a@x.no")), "unusable"),
         (ListedUser("..", Profile(email="a@x.no")), "unusable"),
+        (ListedUser("u" * 513, Profile(email="a@x.no")), "unusable"),
+        (ListedUser("u" * 512, Profile(email="a@x.no")), "requested"),
     ],
 )
 def test_kinds_of_users(user: ListedUser, kind: str) -> None:
