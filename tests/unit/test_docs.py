@@ -38,3 +38,15 @@ def test_every_setting_test_file_and_command_that_a_page_names_exists(page: Path
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
     for command in set(re.findall(r"sesamy-mailmojo ([a-z][a-z-]+)\b", text)):
         assert (ROOT / "consumer/cli" / f"{command.replace('-', '_')}.py").exists(), f"{page.name} names {command}"
+
+
+def test_every_case_has_a_test_that_is_named_for_it() -> None:
+    cases = re.findall(r"^\| ([AKP]\d+) \|", (ROOT / "docs/cases.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(cases) == 50
+    tests = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for names in re.findall(r"def test_((?:[akp]\d+_)+)", path.read_text(encoding="utf-8"))
+        for name in names.split("_")
+    }
+    assert [case for case in cases if case.lower() not in tests] == []
