@@ -10,9 +10,11 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaStorageError,
     KafkaTimeoutError,
+    LeaderNotAvailableError,
     MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
+    NotLeaderForPartitionError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
     UnknownError,
@@ -36,6 +38,9 @@ Place = tuple[str, int, int]
 
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REPLICAS: Final = (NotEnoughReplicasError, NotEnoughReplicasAfterAppendError)
+_NO_LEADER: Final = (NotLeaderForPartitionError, LeaderNotAvailableError)
+"""Brokers that have not yet forgotten a deleted topic answer so, too."""
+
 _FORBIDDEN: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
@@ -121,6 +126,8 @@ class DeadLetterProblems:
             return f"this user may not write to {topic}; grant it Write on the topic"
         if isinstance(error, UnknownTopicOrPartitionError | InvalidTopicError):
             return f"{topic} does not exist any more; create it"
+        if isinstance(error, _NO_LEADER):
+            return f"a partition of {topic} has no leader; create it if it was deleted, or start its brokers"
         if isinstance(error, _REPLICAS):
             return f"{topic} has fewer in-sync replicas than its min.insync.replicas; restore them, or lower it"
         if isinstance(error, KafkaStorageError):

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from aiokafka.errors import (
     KafkaTimeoutError,
+    LeaderNotAvailableError,
     MessageSizeTooLargeError,
     NotEnoughReplicasError,
+    NotLeaderForPartitionError,
     TopicAuthorizationFailedError,
     UnknownError,
     UnknownTopicOrPartitionError,
@@ -154,6 +156,8 @@ async def test_an_error_in_a_header_is_one_line_without_an_address_and_of_bounde
         (MessageSizeTooLargeError(), "raise its max.message.bytes"),
         (TopicAuthorizationFailedError("dead"), "grant it Write"),
         (UnknownTopicOrPartitionError(), "does not exist any more; create it"),
+        (NotLeaderForPartitionError(), "has no leader; create it if it was deleted"),
+        (LeaderNotAvailableError(), "has no leader; create it if it was deleted"),
         (NotEnoughReplicasError(), "min.insync.replicas"),
         (KafkaTimeoutError(), "no broker confirmed in time"),
         (AssertionError("Unrecognized partition"), "does not take a dead letter: AssertionError"),
