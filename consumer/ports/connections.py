@@ -220,7 +220,8 @@ async def _end_if_rejected(request: web.Request, response: web.StreamResponse, c
         return
     response.force_close()
     if not request.content.is_eof():
-        await response.prepare(request)
-        await response.write_eof()
+        with suppress(ConnectionError):  # the client is gone, which is no fault of this process
+            await response.prepare(request)
+            await response.write_eof()
         connection.reject()
         await connection.linger()

@@ -1,6 +1,7 @@
 """A port over real sockets: clients that send too little, read too little, or come in crowds."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -65,7 +66,7 @@ class Port:
     async def answer(self, request: web.Request) -> web.Response:
         assert request.transport is not None
         self.transports.append(request.transport)
-        if request.path == "/hang":
+        if request.path in {"/hang", "/late"}:
             await self.stopped.wait()
         if request.path == "/big":
             return web.Response(body=BIG)
@@ -191,6 +192,20 @@ async def test_p5_nothing_more_is_read_of_a_rejected_request_and_its_response_ar
     assert await client.ended()
     await sending
     assert sent < 9_000_000  # what the buffers of both sides take
+
+
+async def test_p4_a_client_that_is_gone_when_its_request_is_rejected_leaves_no_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = await serve()
+    head = b"POST /late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99000000\r\n\r\n"
+    client = await port.connect(head)
+    await wait_until(lambda: port.transports, what="the request is handled")
+    client.writer.transport.abort()
+    await wait_until(port.transports[0].is_closing, what="the server sees the end")
+    port.stopped.set()
+    assert await port.get() == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
