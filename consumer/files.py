@@ -7,7 +7,7 @@ that the program writes is opened here.
 import os
 import stat
 from contextlib import suppress
-from errno import ELOOP
+from errno import EINVAL, ELOOP
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,12 +19,10 @@ def replace(path: Path, content: bytes) -> None:
     """Write the file so that a reader finds the old content or the new one, whole, also after a crash.
 
     Raises:
-        OSError: it cannot be written, or it is a symbolic link; `strerror` is made for people.
+        OSError: it cannot be written, or it is a symbolic link, a folder, a pipe or a device; `strerror` is made for
+            people.
     """
-    check_replaceable(path)
-    new = _new(path)
-    with suppress(FileNotFoundError):
-        new.unlink()  # left by a process that was killed
+    new = _beside(path)
     with create(new) as file:
         try:
             file.write(content)
@@ -38,9 +36,10 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise what `replace` would raise for a symbolic link, before there is anything to write."""
-    for one in (path, _new(path)):
-        _refuse_link(one)
+    """Raise what `replace` would raise, before there is anything to write."""
+    new = _beside(path)
+    create(new).close()
+    new.unlink()
 
 
 def create(path: Path, *, overwrite: bool = False, buffering: int = -1) -> BinaryIO:
@@ -70,8 +69,20 @@ def append(path: Path, *, buffering: int = -1) -> BinaryIO:
     return os.fdopen(os.open(path, _FLAGS | os.O_APPEND, _MODE), "ab", buffering)
 
 
-def _new(path: Path) -> Path:
-    return path.with_name(f"{path.name}.new")
+def _beside(path: Path) -> Path:
+    """Return the path of the file that is written first and then becomes `path`; it is free."""
+    _refuse_all_but_files(path)
+    new = path.with_name(f"{path.name}.new")
+    _refuse_all_but_files(new)
+    with suppress(FileNotFoundError):
+        new.unlink()  # left by a process that was killed
+    return new
+
+
+def _refuse_all_but_files(path: Path) -> None:
+    _refuse_link(path)
+    if path.exists() and not path.is_file():
+        raise OSError(EINVAL, f"{path.name or path} is not a regular file; give the path of one", str(path))
 
 
 def _refuse_link(path: Path) -> None:

@@ -30,14 +30,14 @@ def load(path: Path, settings: Settings) -> Checkpoint:
     """Return the file's checkpoint, or the first one where there is no file.
 
     Raises:
-        Failure: it cannot be read, is a symbolic link, or belongs to something else.
+        Failure: it cannot be read, could not be written, is a symbolic link, or belongs to something else.
     """
     fresh = first(settings)
     try:
         files.check_replaceable(path)
+        if not path.exists():
+            return fresh
         found = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
-    except FileNotFoundError:
-        return fresh
     except OSError as error:
         raise Failure(f"--checkpoint {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

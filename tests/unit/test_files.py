@@ -68,6 +68,35 @@ def test_p8_the_file_beside_it_that_becomes_it_may_not_be_a_link_either(tmp_path
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "no folder", "long name"])
+def test_p8_what_cannot_be_replaced_is_refused_before_there_is_anything_to_write(kind: str, tmp_path: Path) -> None:
+    path = {
+        "device": Path("/dev/full"),
+        "no folder": tmp_path / "none" / "b",
+        "long name": tmp_path / ("b" * 300),
+    }.get(kind, tmp_path / "b")
+    if kind == "pipe":
+        os.mkfifo(path)
+    if kind == "folder":
+        path.mkdir()
+    before = sorted(tmp_path.iterdir())
+    says = "not a regular file" if kind in {"pipe", "device", "folder"} else "No such file|name too long"
+    with pytest.raises(OSError, match=says):
+        files.check_replaceable(path)
+    with pytest.raises(OSError, match=says):
+        files.replace(path, b"more")
+    assert sorted(tmp_path.iterdir()) == before
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+def test_looking_whether_a_file_can_be_replaced_leaves_it_and_its_folder_as_they_were(tmp_path: Path) -> None:
+    files.check_replaceable(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b").write_bytes(b"old")
+    files.check_replaceable(tmp_path / "b")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("b", b"old")]
+
+
 def test_a_file_that_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"old")
     (tmp_path / "b").chmod(0o644)
