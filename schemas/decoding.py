@@ -42,7 +42,12 @@ _MORE: Final = ("hasMore", "has_more")
 _NEXT: Final = ("next", "nextCursor", "next_cursor")
 _FAILURES: Final = ("error", "errors")
 _SUCCESS: Final = ("success", "ok")
+_STATUS: Final = ("status", "statusCode", "status_code", "code")
 _FAILED: Final = ("error", "fail", "failed", "failure")
+_HTTP_ERRORS: Final = range(400, 600)
+_REPORTS: Final = re.compile(rb'"(?:errors?|success|ok|statusCode|status_code)"')
+"""What an object that is no list may report; `status` and `code` are fields of its own."""
+
 _PLACE: Final = re.compile(r"- at `\$(.*)`$")
 
 
@@ -127,13 +132,13 @@ def decode_page(
             raise Contradiction(f"{'more' if says_more else 'no more'} after {end} of {total} items")
     elif says_more and not items:
         raise Contradiction("more after a page without items")
-    named = any(not _is_blank(part.get(key)) for part in about for key in _NEXT)
+    named = any(_has_content(part.get(key)) for part in about for key in _NEXT)
     return Page(items, total, more=bool(says_more) or named or more)
 
 
 def refuse_failure(body: bytes) -> None:
-    """Raise `Contradiction` if the JSON object in an answer of status 200 has content under `error` or `errors`."""
-    if b'"error' in body and isinstance(answer := decode_json(body), dict):
+    """Raise `Contradiction` if the JSON object in an answer of status 200 says that it is none: an error, no success."""
+    if _REPORTS.search(body) and isinstance(answer := decode_json(body), dict):
         _refuse_failure(answer)
 
 
@@ -173,8 +178,6 @@ def _careful_page(body: bytes, kind: type[T], names: Sequence[str]) -> tuple[lis
         if not isinstance(part, dict):
             raise msgspec.ValidationError(f"Expected objects under {' and '.join(_ABOUT)}")
         _refuse_failure(part)
-    if any(as_truth(answer.get(key)) is False for key in _SUCCESS) or answer.get("status") in _FAILED:
-        raise Contradiction("a list that says that it failed")
     keys = [key for key in dict.fromkeys((*_WRAPPERS, *names)) if key in answer]
     if not keys:
         raise msgspec.ValidationError(
@@ -200,6 +203,16 @@ def _refuse_failure(part: dict[str, Any]) -> None:
     for key in _FAILURES:
         if _has_content(part.get(key)):
             raise Contradiction(f"an answer with content under `{key}`")
+    if any(as_truth(part.get(key)) is False for key in _SUCCESS) or any(_is_failed(part.get(key)) for key in _STATUS):
+        raise Contradiction("an answer that says that it failed")
+
+
+def _is_failed(status: Any) -> bool:
+    """Tell whether a status in a body is that of a failure: a word for one, or the number of an HTTP error."""
+    number = as_number(status)
+    if number is not None:
+        return number in _HTTP_ERRORS
+    return isinstance(status, str) and status.strip().lower() in _FAILED
 
 
 def _has_content(value: Any) -> bool:

@@ -12,13 +12,18 @@ from typing import Any, Final
 import msgspec
 
 _HALVES: Final = re.compile("[\ud800-\udfff]")
-_MARK: Final = "\ufffd"
+MARK: Final = "\ufffd"
+"""Stands for half a surrogate pair where the text would be another one without it."""
+
+_IDENTIFYING: Final = frozenset({"id", "userId", "email", "payerUserId", "giftedBy", "list_id"})
+"""Keys whose texts tell one thing from another: an address without its half may be somebody else's."""
+
 _LONGEST_INTEGER: Final = 4000
 """Digits that Python converts; a longer integer is infinite for whoever wants a number."""
 
 
 def decode_json(body: bytes) -> Any:
-    """Decode any JSON; half a surrogate pair is left out of its text.
+    """Decode any JSON; half a surrogate pair is left out of its text, or becomes a mark (`without_halves`).
 
     Raises:
         msgspec.DecodeError: whatever is wrong with it, depth and encoding included.
@@ -48,7 +53,7 @@ def decode_tolerantly(body: bytes | str) -> Any:
 def without_halves(value: Any, instead: str = "") -> Any:
     """Return decoded JSON with `instead` for each half of a surrogate pair in its texts.
 
-    In a key it is always a mark: a key without its half would be another one.
+    In a key, an id or an address it is always a mark: without its half it would be another one.
 
     Raises:
         msgspec.DecodeError: the JSON is nested too deeply.
@@ -68,7 +73,10 @@ def _without_halves(value: Any, instead: str) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else _HALVES.sub(instead, value)
     if isinstance(value, dict):
-        return {_HALVES.sub(_MARK, key): _without_halves(item, instead) for key, item in value.items()}
+        return {
+            _HALVES.sub(MARK, key): _without_halves(item, MARK if key in _IDENTIFYING else instead)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_without_halves(item, instead) for item in value]
     return value

@@ -143,8 +143,8 @@ def encodable(body: dict[str, Any]) -> dict[str, Any]:
 def _careful_contact(text: str) -> Contact:
     answer = members(text)
     tags, custom = bytes(answer.get("tags", b"null")), bytes(answer.get("custom", b"null"))
-    scalars = {key: without_halves(decode_tolerantly(bytes(answer[key]))) for key in _SCALARS if key in answer}
-    contact = convert(scalars, Contact)
+    scalars = {key: decode_tolerantly(bytes(answer[key])) for key in _SCALARS if key in answer}
+    contact = convert(without_halves(scalars), Contact)
     return replace(
         contact,
         tags=None if tags in _NOTHING else [text_of(it) for it in _of("tags", elements, tags) if it not in _NO_TAG],

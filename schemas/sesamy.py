@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.decoding import Contradiction, Page, decode, decode_page, refuse_failure
+from schemas.json_text import MARK
 
 __all__ = [
     "Contract",
@@ -63,6 +64,11 @@ class Profile(
     is_guest: Any = None
     guest: Any = None
     temporary: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse an address of which a part is lost: what is left of it may be somebody else's."""
+        if self.email is not None and MARK in self.email:
+            raise ValueError("`email` holds half a character")
 
 
 class Contract(Struct, frozen=True, kw_only=True, rename="camel"):

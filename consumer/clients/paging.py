@@ -16,7 +16,9 @@ from schemas.decoding import Contradiction, Page, decode_page
 
 T = TypeVar("T")
 
-_PARTIAL: Final = 206
+_NOT_WHOLE: Final = {202: "no answer yet", 206: "a part of the answer, which was not asked for", 207: "many answers"}
+"""What statuses below 300 say of a read, other than that this is it."""
+
 _NEXT: Final = re.compile(r""";\s*rel\s*=\s*["']?[^"',;]*\bnext\b""", re.IGNORECASE)
 """In a `Link` header (RFC 8288): there is a next page."""
 
@@ -35,8 +37,8 @@ def read(turn: Turn, operation: str, answer: Answer, decode: Callable[[bytes], T
         Unavailable: the body cannot be read, or contradicts itself.
     """
     api = turn.api
-    if answer.status == _PARTIAL:
-        raise Unavailable(api, operation, answer.status, "a part of the answer, which was not asked for")
+    if answer.status in _NOT_WHOLE:
+        raise Unavailable(api, operation, answer.status, _NOT_WHOLE[answer.status])
     try:
         found = decode(answer.body)
     except Contradiction as error:

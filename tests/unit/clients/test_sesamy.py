@@ -147,6 +147,9 @@ INCONSISTENT = {
     "no-success": {"data": [], "success": False},
     "not-ok": {"data": [], "ok": "false"},
     "status-error": {"status": "error", "data": []},
+    "status-in-capitals": {"status": "FAILED", "data": []},
+    "status-of-http": {"status": 500, "message": "internal", "data": []},
+    "status-code": {"statusCode": "503", "data": []},
     "more-after-nothing": {"data": [], "meta": {"hasMore": True}},
     "more-after-the-total": {"data": things(1), "meta": {"total": 1}, "has_more": True},
     "no-more-before-the-total": {"data": things(1), "meta": {"total": 3, "hasMore": False}},
@@ -231,6 +234,19 @@ async def test_a1_a_page_that_is_said_not_to_be_the_last_is_followed_however_sho
 
     async with bench(lists(contracts=page), api="sesamy") as it:
         assert len((await rest(it)).contracts) == 70
+
+
+@pytest.mark.parametrize("nothing", [{"next": False}, {"next": {}}, {"nextCursor": ""}, {"next": None}])
+async def test_a_page_that_names_no_next_one_is_the_last(nothing: dict[str, Any]) -> None:
+    async with bench(lists(contracts=things(1), entitlements={"data": things(2), "meta": nothing}), api="sesamy") as it:
+        assert len((await rest(it)).entitlements) == 2
+
+
+@pytest.mark.parametrize("status", [202, 204, 206, 207])
+async def test_a1_a_status_that_says_otherwise_is_no_list(status: int) -> None:
+    async with bench(lists(contracts=Reply(status, b"" if status == 204 else [])), api="sesamy") as it:
+        with pytest.raises(Unavailable, match=f"list_contracts: HTTP {status}"):
+            await rest(it)
 
 
 async def test_a1_a_part_of_a_list_is_no_list() -> None:
@@ -324,6 +340,8 @@ async def test_a1_all_lists_of_one_user_are_bounded_together() -> None:
         {"id": "other", "email": "other@x.no"},
         {"userId": USER, "email": None, "error": {"code": "internal"}},
         {"userId": USER, "errors": ["internal"]},
+        {"userId": USER, "success": False},
+        {"userId": USER, "statusCode": 500, "message": "internal"},
         {"data": {"userId": USER}},
         [{"userId": USER}],
         b"null",

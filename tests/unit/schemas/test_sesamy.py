@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from schemas.decoding import Contradiction
+from schemas.mailmojo import Contact, decode_contact
 from schemas.sesamy import Contract, Entitlement, Origin, Page, Transaction, decode_page, decode_profile
 
 CONTRACT = {"id": "c1", "status": "SOMETHING_NEW", "isActive": True, "issuesRemaining": 3, "items": [{"sku": "x"}]}
@@ -91,6 +92,17 @@ def test_a11_half_an_emoji_is_left_out_of_whatever_text_it_stands_in() -> None:
     items = b'[{"id": "e1", "title": "Avis\\udc00", "sku": "\\ud83d\\ude00%b", "other": "%b"}]' % (HALF, HALF)
     for body in (items, b'{"data": %b, "meta": {"total": 1}, "note": "%b"}' % (items, HALF)):
         assert decode_page(body, Entitlement).items == [Entitlement(id="e1", title="Avis", sku="\U0001f600")]
+
+
+def test_a11_an_address_or_an_id_with_half_an_emoji_is_no_other_one() -> None:
+    with pytest.raises(msgspec.ValidationError, match="`email` holds half a character"):
+        decode_profile(b'{"id": "u1", "email": "kari%b@x.no"}' % HALF)
+    with pytest.raises(Contradiction, match="another id"):
+        decode_profile(b'{"id": "u1%b"}' % HALF, "u1")
+    assert len({item.id for item in decode_page(b'[{"id": "e1"}, {"id": "e1%b"}]' % HALF, Entitlement).items}) == 2
+    assert decode_contact(b'{"email": "kari%b@x.no", "first_name": "Kari%b"}' % (HALF, HALF)) == Contact(
+        email="kari\ufffd@x.no", first_name="Kari", custom={}
+    )
 
 
 def test_a11_a_key_with_half_an_emoji_is_no_other_key() -> None:
