@@ -137,7 +137,7 @@ def decode_page(
 
 
 def refuse_failure(body: bytes) -> None:
-    """Raise `Contradiction` if the JSON object in an answer of status 200 says that it is none: an error, no success."""
+    """Raise `Contradiction` if the JSON object in an answer of status 200 reports an error."""
     if _REPORTS.search(body) and isinstance(answer := decode_json(body), dict):
         _refuse_failure(answer)
 

@@ -1,5 +1,6 @@
 """Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
 
+from contextlib import nullcontext
 from typing import Any, Literal
 
 from msgspec.structs import replace
@@ -68,25 +69,26 @@ class MailmojoClient:
         return await self._written(turn, operation, answer, body["email"], body)
 
     async def listed(
-        self, which: Literal["subscribers", "unsubscribed"], limit: int, offset: int = 0
+        self, which: Literal["subscribers", "unsubscribed"], limit: int, offset: int = 0, turn: Turn | None = None
     ) -> Page[dict[str, Any]]:
         """Return contacts of our list as they come, blank values left out.
 
-        What `offset` does is unknown, so the first call goes without it.
+        What `offset` does is unknown, so the first call goes without it. Without a turn to ask in it takes one of its
+        own.
 
         Raises:
             Rejected: refused, or there is no such call (404, 405).
         """
         operation = f"list_{which}"
         params = {"limit": limit} | ({"offset": offset} if offset else {})
-        async with self.turn(1) as turn:
+        async with self.turn(1) if turn is None else nullcontext(turn) as its:
             path = f"{self._list}{which}/"
-            answer = await turn.request("GET", path, operation=operation, params=params, accept={404, 405})
+            answer = await its.request("GET", path, operation=operation, params=params, accept={404, 405})
             if answer.status == 404:
-                await self._prove_absence(turn, answer)
+                await self._prove_absence(its, answer)
             if answer.status in {404, 405}:
                 raise Rejected("mailmojo", operation, answer.status, detail(answer.body))
-            return read_page(turn, operation, answer, dict, which, "contacts", offset=None if offset else 0)
+            return read_page(its, operation, answer, dict, which, "contacts", offset=None if offset else 0)
 
     async def probe(self) -> None:
         """Make a call that depends on no contact. Raises as `prove` does."""

@@ -9,7 +9,7 @@ from consumer.clients.transport import Turn
 from consumer.mapping.instants import UnreadableState
 from consumer.sync.calls import Call, Failure
 from consumer.sync.contents import field_of
-from consumer.sync.controls import GET_USER, Controls
+from consumer.sync.controls import GET_CONTACT, GET_USER, Controls
 from consumer.sync.evidence import SYNC, TOKEN, Evidence, Fault
 from consumer.sync.flight import WriteAudit
 from consumer.sync.remedies import remedy
@@ -120,8 +120,8 @@ def call_of(error: Exception) -> Call:
 
 
 def _is_not_found(error: Exception) -> bool:
-    """Tell whether a control user was looked for already (`Controls.profile`)."""
-    return isinstance(error, ApiError) and call_of(error) == GET_USER and error.status == 404
+    """Tell whether a control was looked for already (`Controls.profile`, `Controls.contact`)."""
+    return isinstance(error, ApiError) and call_of(error) in {GET_USER, GET_CONTACT} and error.status == 404
 
 
 def _field(error: UnreadableState) -> str:
@@ -136,7 +136,8 @@ def failure_of(error: Exception, began: float) -> Failure:
         return Failure(began=began, status=200, text=text, content=_field(error))
     if not isinstance(error, ApiError):
         return Failure(began=began, status=None, text=f"an internal error: {type(error).__name__}")
-    is_content = error.status is not None and error.status < 300
+    # Neither a value that cannot be read nor a contact that is not found is refuted by others without.
+    is_content = (error.status is not None and error.status < 300) or _is_not_found(error)
     return Failure(
         began=began,
         status=error.status,

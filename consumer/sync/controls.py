@@ -10,15 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
+from msgspec.structs import replace
+
 from consumer.clients.errors import Api, ApiError, LocalFault, Throttled, Unavailable
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Turn
-from consumer.mapping.person import normalised
+from consumer.mapping.person import normalised, same_address
 from consumer.sync.calls import CONTROL, Call, Failure
+from consumer.sync.contents import ANYTHING
 from consumer.sync.evidence import Evidence
 from consumer.sync.remedies import remedy
-from schemas.mailmojo import decode_contact
+from schemas.mailmojo import Contact, decode_contact
 from schemas.sesamy import Profile
 
 GET_USER: Final[Call] = ("sesamy", "get_user")
@@ -54,6 +57,9 @@ class Controls:
         self._listed: deque[str] = deque()
         self._locks = {call: asyncio.Lock() for call in READS}
         self._done = dict.fromkeys(READS, 0)
+        self._comparing = asyncio.Lock()
+        self._compared = 0
+        self._hidden = False
 
     async def profile(self, turn: Turn, user_id: str) -> Profile | None:
         """Return the user's profile; None only while the same call finds another user.
@@ -70,6 +76,47 @@ class Controls:
             if not self._evidence.is_refuted(user_id, GET_USER, asked):
                 raise Unavailable("sesamy", "get_user", 404, "no other user is found by this call either")
         return None
+
+    async def contact(self, turn: Turn, user_id: str, email: str) -> Contact | None:
+        """Return the contact; None only where the same call finds a contact that Mailmojo lists, if it lists any.
+
+        A contact that is there and is not found would be created, which replaces its tags (promise P10).
+
+        Raises:
+            ApiError: the call failed, or it finds no contact at all.
+        """
+        asked = Failure(began=self._evidence.clock(), status=404, text="", content=ANYTHING)
+        contact = await self._mailmojo.get_contact(turn, email)
+        if contact is not None or self._evidence.is_refuted(user_id, GET_CONTACT, asked):
+            return contact
+        seen = self._compared
+        async with self._comparing:
+            if self._compared == seen:
+                self._hidden = await self._are_hidden(turn, user_id, email)
+                self._compared += 1
+            if not self._hidden:
+                return None
+        error = Unavailable("mailmojo", "get_contact", 404, "contacts that Mailmojo lists are not found by this call")
+        self._evidence.failed(CONTROL, GET_CONTACT, replace(asked, text=str(error), remedy=remedy(error)))
+        raise error
+
+    async def _are_hidden(self, turn: Turn, user_id: str, email: str) -> bool:
+        """Tell whether Mailmojo lists contacts, and does not find them one by one."""
+        known = [it for it in self._known_contacts(user_id) if not same_address(it, email)][:1]
+        if known and await self._found(GET_CONTACT, turn, known[0]):
+            return False
+        try:
+            with _guarded(turn, None):
+                page = await self._mailmojo.listed("subscribers", _TRIES, turn=turn)
+        except (Throttled, LocalFault):
+            raise
+        except ApiError:  # whether there is such a list is not known for sure
+            return False
+        listed = [it["email"] for it in page.items[:_TRIES] if isinstance(it.get("email"), str)]
+        for address in listed:
+            if await self._found(GET_CONTACT, turn, normalised(address)):
+                return False
+        return bool(listed)
 
     async def read(self, call: Call, turn: Turn, *, but: str = CONTROL) -> None:
         """Read a control user other than `but` in this turn; those who ask meanwhile share it."""
@@ -107,8 +154,10 @@ class Controls:
             return
         if tries:
             text = f"{call[0]} {call[1]}: HTTP 404: users that are known to exist are not found"
-            missing = ApiError("sesamy", call[1], 404)
-            self._evidence.failed(CONTROL, call, Failure(began=began, status=404, text=text, remedy=remedy(missing)))
+            missing = ApiError("mailmojo" if call == GET_CONTACT else "sesamy", call[1], 404)
+            about = Failure(began=began, status=404, text=text, remedy=remedy(missing))
+            # Of an account's contacts one that is not there says nothing.
+            self._evidence.failed(CONTROL, call, replace(about, content=ANYTHING) if call == GET_CONTACT else about)
 
     async def _candidates(self, call: Call, turn: Turn, but: str) -> AsyncIterator[str]:
         """Yield user ids, or addresses of contacts, that are known to exist."""
@@ -117,9 +166,7 @@ class Controls:
             it for it in reversed(state.recent()) if it.user_id not in {but, CONTROL} and state.is_new(it.user_id)
         ]
         if call == GET_CONTACT:
-            for write in WRITES:
-                recent += [it for it in self._evidence.state(write).recent() if self._usable(it.user_id, call, but)]
-            for address in dict.fromkeys(filter(None, (_address(success.body) for success in recent))):
+            for address in self._known_contacts(but):
                 yield address
             return
         tried = set()
@@ -133,6 +180,16 @@ class Controls:
             if user_id not in tried and self._usable(user_id, call, but):
                 tried.add(user_id)
                 yield user_id
+
+    def _known_contacts(self, but: str) -> list[str]:
+        """Return addresses of contacts that were read or written, the latest first."""
+        state = self._evidence.state(GET_CONTACT)
+        recent = [
+            it for it in reversed(state.recent()) if it.user_id not in {but, CONTROL} and state.is_new(it.user_id)
+        ]
+        for write in WRITES:
+            recent += [it for it in self._evidence.state(write).recent() if self._usable(it.user_id, GET_CONTACT, but)]
+        return list(dict.fromkeys(filter(None, (_address(success.body) for success in recent))))
 
     def _usable(self, user_id: str, call: Call, but: str) -> bool:
         """Return whether the user may tell: while the call is down everybody fails, so anybody may."""

@@ -16,6 +16,7 @@ from consumer.clock import suspended_time
 from consumer.mapping import contact as contacts
 from consumer.mapping import person
 from consumer.mapping.contact import Plan, Wanted
+from consumer.mapping.fields import USER_ID
 from consumer.mapping.instants import UnreadableState
 from consumer.mapping.state import Rules, UserState
 from consumer.ops.metrics import Metrics
@@ -209,7 +210,7 @@ class Syncer:
 
     async def _plan(self, turn: Turn, wanted: Wanted, flight: Flight) -> Plan:
         try:
-            contact = await self._mailmojo.get_contact(turn, wanted.email)
+            contact = await self._controls.contact(turn, str(wanted.custom[USER_ID]), wanted.email)
         except ApiError as error:
             await flight.compare(turn, error)
             raise

@@ -14,7 +14,7 @@ from consumer.sandbox import Rule, Sandbox
 from consumer.service import rules_of
 from consumer.settings import load
 from consumer.sync.attempt import Attempt
-from consumer.sync.controls import Controls
+from consumer.sync.controls import GET_CONTACT, Controls
 from consumer.sync.evidence import CallDown, Evidence, Fault
 from consumer.sync.flight import LoneFlight
 from consumer.sync.outcome import Outcome
@@ -127,6 +127,37 @@ async def test_a_contact_that_was_written_is_the_control_of_contacts() -> None:
         assert await bench.sync("email|1") is Fault.UNKNOWN
         assert await bench.sync("email|2") is Outcome.CREATED
         assert await bench.sync("email|1") is Fault.USER
+
+
+@pytest.mark.parametrize("answer", [{}, {"body": "<html>not here</html>", "content_type": "text/html"}])
+async def test_a2_a_404_is_an_unknown_contact_only_while_the_same_call_finds_a_listed_one(
+    answer: dict[str, str],
+) -> None:
+    async with opened(3) as bench:
+        for number in (1, 2):
+            bench.sandbox.world.add_contact(f"user.{number}@example.no", tags=["vip"])
+        bench.sandbox.faults.add(Rule(api="mailmojo", operation="get_contact", status=404, **answer))  # type: ignore[arg-type]
+        assert await bench.sync("email|1") is Fault.CALL
+        assert isinstance(await bench.sync("email|2"), CallDown)
+        assert bench.asked("post_subscriber") == []
+        reason = bench.evidence.reasons()["mailmojo"]
+        assert "get_contact: HTTP 404: contacts that Mailmojo lists are not found" in reason
+        bench.sandbox.faults.clear()
+        bench.evidence.park("email|1", GET_CONTACT)
+        bench.evidence.state(GET_CONTACT).next_trial()
+        assert await bench.sync("email|1") is Outcome.UPDATED
+        assert await bench.sync("email|0") is Outcome.CREATED
+        contact = bench.sandbox.world.contact("user.1@example.no")
+        assert contact is not None
+        assert "vip" in contact.tags
+
+
+async def test_a_new_contact_costs_one_more_read_where_others_are_known() -> None:
+    async with opened(3) as bench:
+        for number in range(3):
+            assert await bench.sync(f"email|{number}") is Outcome.CREATED
+        assert len(bench.asked("list_subscribers")) == 1  # of an account without contacts, before the first is made
+        assert len(bench.asked("get_contact")) == 3 + 2
 
 
 async def test_a_list_call_that_is_down_ends_a_sync_in_whichever_task_it_was_asked() -> None:
