@@ -98,6 +98,8 @@ class Attempt:
 
     def failed(self, error: Exception) -> Fault:
         """Note why the sync failed, and return what that means for the user."""
+        if isinstance(error, Throttled):
+            return self._evidence.throttled(self.user_id, call_of(error), self._failure(error))
         if never_counts(error):
             return Fault.UNKNOWN
         return self._evidence.failed(self.user_id, call_of(error), self._failure(error))
@@ -145,7 +147,7 @@ def failure_of(error: Exception, began: float) -> Failure:
         remedy=remedy(error),
         content=field_of(error.detail) if is_content else None,
         refusal=is_refusal(error),
-        about_user=not isinstance(error, Unreachable),
+        about_user=not isinstance(error, Unreachable | Throttled),
         about_account=isinstance(error, UnknownList) or error.status == _UNAUTHORIZED,
     )
 

@@ -100,6 +100,8 @@ class CallState:
         """When each of them began to fail."""
         self._again = False
         """Whether it failed twice in a row for a reason that is about the account."""
+        self._told_to_wait: set[str] = set()
+        """Users whom the API asked to wait (429, 503 with Retry-After), with no success since."""
         self._successes: deque[Success] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -110,7 +112,7 @@ class CallState:
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits for this call or failed in it."""
-        return not (self.parked or self._open or self._refuted or self._mute)
+        return not (self.parked or self._open or self._refuted or self._mute or self._told_to_wait)
 
     @property
     def is_calm(self) -> bool:
@@ -143,6 +145,12 @@ class CallState:
                 self._voices.setdefault(user_id, failure.began)
         return refuted or refuted_before
 
+    def is_told_to_wait_again(self, user_id: str) -> bool:
+        """Note that the API asked to wait, and return whether it asked this user before, with no success since."""
+        before = user_id in self._told_to_wait
+        self._told_to_wait.add(user_id)
+        return before
+
     def keep(self, user_id: str, failure: Failure) -> None:
         """Keep a refuted failure for later: it was not counted now."""
         self._open.pop(user_id, None)
@@ -159,6 +167,7 @@ class CallState:
         """
         success = Success(now, user_id, body if len(body) <= _LARGEST_KEPT else b"")
         self._successes.append(success)
+        self._told_to_wait.clear()
         if self.is_idle and not self.is_down:
             return ()
         self._again = False
@@ -196,6 +205,7 @@ class CallState:
         self.parked.clear()
         self._open.clear()
         self._voices.clear()
+        self._told_to_wait.clear()
         self._refuted = {user_id: failure for user_id, failure in self._refuted.items() if failure.refusal}
         self._mute.intersection_update(self._refuted)
         return waited
@@ -250,3 +260,4 @@ class CallState:
         self._refuted.pop(user_id, None)
         self._mute.discard(user_id)
         self._voices.pop(user_id, None)
+        self._told_to_wait.discard(user_id)

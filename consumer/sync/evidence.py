@@ -196,6 +196,11 @@ class Evidence:
             state.keep(user_id, failure)  # a refusal is final only when it comes again
         return Fault.USER if failure.about_user and not suspicious else Fault.UNKNOWN
 
+    def throttled(self, user_id: str, call: Call, failure: Failure) -> Fault:
+        """Note that the API asked to wait, which it may: who has waited and is asked again tells of the call."""
+        again = self.state(call).is_told_to_wait_again(user_id)
+        return self.failed(user_id, call, failure) if again else Fault.UNKNOWN
+
     def park(self, user_id: str, call: Call) -> bool:
         """Have the user wait for the call, and return whether it has to: the call may be back by now."""
         state = self.state(call)

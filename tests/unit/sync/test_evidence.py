@@ -332,6 +332,30 @@ def test_what_was_never_sent_cannot_be_a_users_fault() -> None:
     assert bench.evidence.failed("one", PATCH, Failure(began=began, status=None, text="", about_user=False)) is UNKNOWN
 
 
+def throttle(bench: Bench, user: str) -> Fault:
+    began, bench.time = bench.time, bench.time + 1.5
+    failure = Failure(began=began, status=503, text="mailmojo patch_contact: HTTP 503", about_user=False)
+    return bench.evidence.throttled(user, PATCH, failure)
+
+
+def test_a4_a_call_that_asks_everybody_to_wait_again_and_again_is_down_and_nobody_is_at_fault() -> None:
+    bench = Bench()
+    assert [throttle(bench, user) for user in ("one", "two", "three")] == [UNKNOWN] * 3
+    assert bench.is_ready()
+    assert [throttle(bench, user) for user in ("one", "two")] == [UNKNOWN, DOWN]
+    assert "HTTP 503" in bench.evidence.reasons()["mailmojo"]
+    bench.succeed("three")
+    assert bench.is_ready()
+
+
+def test_a_call_that_asks_to_wait_and_succeeds_in_between_is_not_down() -> None:
+    bench = Bench()
+    for _ in range(5):
+        assert [throttle(bench, user) for user in ("one", "two", "three")] == [UNKNOWN] * 3
+        bench.succeed("four")
+    assert bench.is_ready()
+
+
 def refuse(bench: Bench, user: str) -> Fault:
     return bench.fail(user, status=400, refusal=True)
 
