@@ -13,6 +13,9 @@ from consumer.replay.record import Record, UnreadableLine, from_line, to_line
 _CHUNK: Final = 1 << 20
 """Bytes read or written at a time, in a thread."""
 
+_LONGEST_LINE: Final = 64 << 20
+"""Bytes of a line, far above the largest record that brokers take; a longer one is read in pieces, which hold none."""
+
 
 class FileSource:
     """Reads the records of a file, line by line; blank lines are skipped."""
@@ -56,7 +59,7 @@ class FileSource:
         if self._file is None:
             raise RuntimeError("open it with `async with`")
         number = 0
-        while lines := await asyncio.to_thread(self._file.readlines, _CHUNK):
+        while lines := await asyncio.to_thread(_read_lines, self._file):
             batch: list[Record] = []
             for line in lines:
                 number += 1
@@ -139,3 +142,11 @@ def _write(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
+
+
+def _read_lines(file: BinaryIO) -> list[bytes]:
+    lines, size = [], 0
+    while size < _CHUNK and (line := file.readline(_LONGEST_LINE)):
+        lines.append(line)
+        size += len(line)
+    return lines

@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from consumer import cli
 from consumer.cli import options, progress
-from consumer.replay import pace
+from consumer.failure import Failure
+from consumer.replay import files, pace
 from consumer.replay.envelope import edit
 from consumer.replay.record import Record, UnreadableLine, from_line, to_line
 from consumer.replay.rewriting import Anonymizer, multiply, shift_times
@@ -61,6 +63,13 @@ def test_a_line_without_a_record_is_refused_without_being_quoted(line: bytes) ->
     with pytest.raises(UnreadableLine) as caught:
         from_line(line)
     assert len(str(caught.value)) < 100
+
+
+async def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LONGEST_LINE", 10_000)
+    with pytest.raises(Failure, match="/dev/zero, line 1"):
+        async with files.FileSource(Path("/dev/zero")) as source:
+            [_ async for _ in source.batches()]
 
 
 def test_multiplied_users_keep_their_events_apart_in_key_and_value() -> None:
