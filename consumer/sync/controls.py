@@ -67,6 +67,7 @@ class Controls:
         Raises:
             ApiError: the call failed, or it finds nobody.
         """
+        was_down = self._evidence.is_down(GET_USER)
         asked = Failure(began=self._evidence.clock(), status=404, text="")
         profile = await self._sesamy.profile(turn, user_id)
         if profile is not None:
@@ -75,7 +76,8 @@ class Controls:
             await self.read(GET_USER, turn, but=user_id)
             if not self._evidence.is_refuted(user_id, GET_USER, asked):
                 raise Unavailable("sesamy", "get_user", 404, "no other user is found by this call either")
-        return None
+        # The call may have come back since this user was not found.
+        return await self._sesamy.profile(turn, user_id) if was_down else None
 
     async def contact(self, turn: Turn, user_id: str, email: str) -> Contact | None:
         """Return the contact; None only where the same call finds a contact that Mailmojo lists, if it lists any.
@@ -85,17 +87,24 @@ class Controls:
         Raises:
             ApiError: the call failed, or it finds no contact at all.
         """
+        was_down = self._evidence.is_down(GET_CONTACT)
         asked = Failure(began=self._evidence.clock(), status=404, text="", content=ANYTHING)
         contact = await self._mailmojo.get_contact(turn, email)
-        if contact is not None or self._evidence.is_refuted(user_id, GET_CONTACT, asked):
+        if contact is not None:
             return contact
+        if not self._evidence.is_refuted(user_id, GET_CONTACT, asked):
+            await self._refuse_hidden(turn, user_id, email, asked)
+        return await self._mailmojo.get_contact(turn, email) if was_down else None
+
+    async def _refuse_hidden(self, turn: Turn, user_id: str, email: str, asked: Failure) -> None:
+        """Raise `Unavailable` if the call finds no contact that Mailmojo lists; those who ask meanwhile share it."""
         seen = self._compared
         async with self._comparing:
             if self._compared == seen:
                 self._hidden = await self._are_hidden(turn, user_id, email)
                 self._compared += 1
             if not self._hidden:
-                return None
+                return
         error = Unavailable("mailmojo", "get_contact", 404, "contacts that Mailmojo lists are not found by this call")
         self._evidence.failed(CONTROL, GET_CONTACT, replace(asked, text=str(error), remedy=remedy(error)))
         raise error

@@ -14,7 +14,7 @@ from consumer.sandbox import Rule, Sandbox
 from consumer.service import rules_of
 from consumer.settings import load
 from consumer.sync.attempt import Attempt
-from consumer.sync.controls import GET_CONTACT, Controls
+from consumer.sync.controls import GET_CONTACT, GET_USER, Controls
 from consumer.sync.evidence import CallDown, Evidence, Fault
 from consumer.sync.flight import LoneFlight
 from consumer.sync.outcome import Outcome
@@ -127,6 +127,30 @@ async def test_a_contact_that_was_written_is_the_control_of_contacts() -> None:
         assert await bench.sync("email|1") is Fault.UNKNOWN
         assert await bench.sync("email|2") is Outcome.CREATED
         assert await bench.sync("email|1") is Fault.USER
+
+
+async def test_a2_who_is_not_found_by_a_call_that_comes_back_meanwhile_is_looked_for_again() -> None:
+    async with opened(3) as bench:
+        bench.sandbox.faults.add(Rule(api="sesamy", operation="get_user", status=404))
+        assert await bench.sync("email|1") is Fault.CALL
+        bench.sandbox.faults.clear()
+        bench.sandbox.faults.add(Rule(api="sesamy", operation="get_user", status=404, times=1))
+        bench.evidence.park("email|1", GET_USER)
+        bench.evidence.state(GET_USER).next_trial()
+        assert await bench.sync("email|1") is Outcome.CREATED
+
+
+async def test_a2_a_contact_that_is_not_found_by_a_call_that_comes_back_meanwhile_is_looked_for_again() -> None:
+    async with opened(3) as bench:
+        for number in range(3):
+            bench.sandbox.world.add_contact(f"user.{number}@example.no", tags=["vip"])
+        bench.sandbox.faults.add(Rule(api="mailmojo", operation="get_contact", status=404))
+        assert await bench.sync("email|1") is Fault.CALL
+        bench.sandbox.faults.clear()
+        bench.sandbox.faults.add(Rule(api="mailmojo", operation="get_contact", status=404, times=1))
+        bench.evidence.park("email|1", GET_CONTACT)
+        bench.evidence.state(GET_CONTACT).next_trial()
+        assert await bench.sync("email|1") is Outcome.UPDATED
 
 
 @pytest.mark.parametrize("answer", [{}, {"body": "<html>not here</html>", "content_type": "text/html"}])
