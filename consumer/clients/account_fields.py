@@ -12,11 +12,11 @@ import structlog
 from msgspec import Struct
 
 from consumer.clients.errors import Rejected, Unauthorized, Unavailable
+from consumer.clients.http import Answer
 from consumer.clients.paging import read_page, read_whole
 from consumer.clients.single_flight import SingleFlight
 from consumer.clients.swagger import fields_path
 from consumer.clients.transport import Transport, Turn
-from consumer.clients.wire import Answer
 from consumer.clock import Clock
 from consumer.ops.metrics import Metrics
 from schemas.decoding import Page, decode_json

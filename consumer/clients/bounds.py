@@ -2,6 +2,8 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Final
 
@@ -41,21 +43,34 @@ class UnreadableResponseError(Exception):
 class Progress:
     """How far a request has come, for the text of its failure."""
 
-    __slots__ = ("sent", "status")
+    __slots__ = ("refusal", "sent", "status")
 
     def __init__(self) -> None:
+        self.refusal: BaseException | None = None
+        """What prevented the request."""
         self.sent = False
         self.status: int | None = None
 
+    def allow(self, sending: "Sending") -> AbstractContextManager[None]:
+        """Ask whether the request may be sent. What `sending` raises is the refusal, and is raised."""
+        try:
+            return sending()
+        except BaseException as error:
+            self.refusal = error
+            raise
+
+
+Sending = Callable[[], AbstractContextManager[None]]
+"""Called before a request is sent; an exception prevents it. The context lasts until the response was read."""
 
 progress: ContextVar[Progress] = ContextVar("progress")
-"""Of the request that the current task makes."""
+"""Of the request that the current task makes through a `ClientSession`."""
 
 
 class BoundedResponse(aiohttp.ClientResponse):
-    """A response whose connection counts what it receives, and is closed when that exceeds the bounds."""
+    """A response of a `ClientSession`. Its connection counts what it receives; what exceeds the bounds closes it."""
 
-    _meter: "_Meter | None" = None
+    _meter: "Meter | None" = None
     _number = 0
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
@@ -63,11 +78,8 @@ class BoundedResponse(aiohttp.ClientResponse):
         progress.get().sent = True
         transport, handler = connection.transport, connection.protocol
         if transport is not None and handler is not None:
-            meter = transport.get_protocol()
-            if not isinstance(meter, _Meter):
-                meter = _Meter(transport, handler)
-                transport.set_protocol(meter)
-            self._meter, self._number = meter, meter.begin()
+            self._meter = Meter.of(transport, handler)
+            self._number = self._meter.begin()
         try:
             return await super().start(connection)
         except Exception:
@@ -75,20 +87,10 @@ class BoundedResponse(aiohttp.ClientResponse):
             raise
 
     async def body(self) -> bytes:
-        """Return the decompressed body.
-
-        The body of an error is cut instead of refused: its status and headers count, and nothing else depends on it.
-
-        Raises:
-            ResponseTooLargeError: it, or what the connection received for it, exceeds a bound.
-            UnreadableResponseError: it cannot be decompressed.
-            aiohttp.ClientError: it broke off.
-        """
+        """Return the decompressed body. Raises as `read_body`."""
         whole = False
         try:
-            raw = await self._read_raw()
-            body = self._decompressed(raw)
-            whole = len(raw) <= LARGEST_BODY >= len(body)
+            body, whole = await read_body(self.status, self.headers, self.content)
         except Exception:
             self._refuse_excess()
             raise
@@ -97,41 +99,55 @@ class BoundedResponse(aiohttp.ClientResponse):
                 self.close()
             elif self._meter is not None:
                 self._meter.end(self._number)
-        if not whole and self.status < 400:
-            raise ResponseTooLargeError(f"a body of more than {LARGEST_BODY} bytes")
-        return body[:LARGEST_BODY]
-
-    async def _read_raw(self) -> bytes:
-        """Return the body as it was received, or the first part of one that is too large."""
-        content = self.content
-        if self.status < 400 and (self.content_length or 0) > LARGEST_BODY:
-            raise ResponseTooLargeError(f"a body of {self.content_length} bytes, of which {LARGEST_BODY} are read")
-        first = await content.readany()
-        if content.at_eof():
-            return first
-        parts, size = [first], len(first)
-        while size <= LARGEST_BODY and not content.at_eof():
-            parts.append(await content.readany())
-            size += len(parts[-1])
-        return b"".join(parts)
-
-    def _decompressed(self, raw: bytes) -> bytes:
-        encoding = self.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in _NOT_COMPRESSED or not raw:
-            return raw
-        try:
-            return _decompressed(raw, encoding)
-        except UnreadableResponseError:
-            if self.status < 400:
-                raise
-            return b""
+        return body
 
     def _refuse_excess(self) -> None:
-        if self._meter is not None and self._meter.excess is not None:
-            raise ResponseTooLargeError(self._meter.excess) from None
+        if self._meter is not None:
+            self._meter.refuse_excess()
 
 
-class _Meter(asyncio.Protocol):
+async def read_body(status: int, headers: Mapping[str, str], content: aiohttp.StreamReader) -> tuple[bytes, bool]:
+    """Return the decompressed body, and whether it is whole; when not, its connection is of no further use.
+
+    The body of an error is cut instead of refused: its status and headers count, and nothing else depends on it.
+
+    Raises:
+        ResponseTooLargeError: it exceeds a bound.
+        UnreadableResponseError: it cannot be decompressed.
+        aiohttp.ClientError: it broke off.
+    """
+    announced = int(headers.get("Content-Length", 0))
+    if status < 400 and announced > LARGEST_BODY:
+        raise ResponseTooLargeError(f"a body of {announced} bytes, of which {LARGEST_BODY} are read")
+    raw = await _read_raw(content)
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    body = raw
+    if raw and encoding not in _NOT_COMPRESSED:
+        try:
+            body = _decompressed(raw, encoding)
+        except UnreadableResponseError:
+            if status < 400:
+                raise
+            body = b""
+    whole = len(raw) <= LARGEST_BODY >= len(body)
+    if not whole and status < 400:
+        raise ResponseTooLargeError(f"a body of more than {LARGEST_BODY} bytes")
+    return body[:LARGEST_BODY], whole
+
+
+async def _read_raw(content: aiohttp.StreamReader) -> bytes:
+    """Return the body as it was received, or the first part of one that is too large."""
+    first = await content.readany()
+    if content.at_eof():
+        return first
+    parts, size = [first], len(first)
+    while size <= LARGEST_BODY and not content.at_eof():
+        parts.append(await content.readany())
+        size += len(parts[-1])
+    return b"".join(parts)
+
+
+class Meter(asyncio.Protocol):
     """Stands between a connection's transport and aiohttp's parser, which bounds no sums of what it parses."""
 
     def __init__(self, transport: asyncio.Transport, handler: asyncio.Protocol) -> None:
@@ -141,6 +157,15 @@ class _Meter(asyncio.Protocol):
         self._number = 0
         self._in_use = False
         self._bytes = self._lines = self._status_lines = 0
+
+    @classmethod
+    def of(cls, transport: asyncio.Transport, handler: asyncio.Protocol) -> "Meter":
+        """Return the meter of this connection, which has one from its first response on."""
+        meter = transport.get_protocol()
+        if not isinstance(meter, cls):
+            meter = cls(transport, handler)
+            transport.set_protocol(meter)
+        return meter
 
     def begin(self) -> int:
         """Count for a new response, and return its number on this connection."""
@@ -153,6 +178,11 @@ class _Meter(asyncio.Protocol):
         """Expect nothing more, unless the connection was taken for another response already."""
         if number == self._number:
             self._in_use = False
+
+    def refuse_excess(self) -> None:
+        """Raise `ResponseTooLargeError` if that is why the connection was closed."""
+        if self.excess is not None:
+            raise ResponseTooLargeError(self.excess) from None
 
     def data_received(self, data: bytes) -> None:
         """Pass the data on, or close the connection before it costs more."""

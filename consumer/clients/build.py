@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
+
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.credentials import ClientCredentials, StaticToken
 from consumer.clients.errors import Api
+from consumer.clients.http import ConnectionClient, HttpClient, SessionClient, missing_parts
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
@@ -14,6 +17,8 @@ from consumer.clients.wire import WRITE_TIMEOUT, Wire, open_session
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
+
+_log = structlog.get_logger("clients")
 
 
 class Clients:
@@ -54,18 +59,25 @@ async def open_clients(
     `write_timeout` bounds each request to Mailmojo, in seconds; `inject` adds the trace context to the headers of each
     request, where somebody traces.
     """
+    client = _client(metrics)
     async with open_session() as session:
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
         )
-        sesamy_wire = Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies)
         credentials = ClientCredentials(
             settings.sesamy.token_url,
             settings.sesamy.client_id,
             settings.sesamy.client_secret,
-            sesamy_wire,
+            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies),
             audience=settings.sesamy.audience,
             pause=sesamy_gate.close,
+        )
+        sesamy = Transport(
+            "sesamy",
+            settings.sesamy.api_url,
+            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies, client=client),
+            sesamy_gate,
+            credentials,
         )
         mailmojo_gate = QuotaGate(
             "mailmojo", settings.mailmojo.requests_per_second, settings.mailmojo.burst, metrics=metrics, share=0
@@ -73,14 +85,36 @@ async def open_clients(
         mailmojo = Transport(
             "mailmojo",
             settings.mailmojo.api_url,
-            Wire("mailmojo", session, metrics, timeout=write_timeout, inject=inject, proxies=settings.proxies),
+            Wire(
+                "mailmojo",
+                session,
+                metrics,
+                timeout=write_timeout,
+                inject=inject,
+                proxies=settings.proxies,
+                client=client,
+            ),
             mailmojo_gate,
             StaticToken(settings.mailmojo.api_token),
         )
         contacts = MailmojoClient(mailmojo, settings.mailmojo.list_id)
         yield Clients(
-            SesamyClient(Transport("sesamy", settings.sesamy.api_url, sesamy_wire, sesamy_gate, credentials)),
+            SesamyClient(sesamy),
             contacts,
             AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics, prove=contacts.prove),
             {"sesamy": sesamy_gate, "mailmojo": mailmojo_gate},
         )
+
+
+def _client(metrics: Metrics) -> type[HttpClient]:
+    """Return what sends the requests of both APIs; tokens are asked for through `ClientSession`."""
+    missing = missing_parts()
+    metrics.http_fallback.set(missing is not None)
+    if missing is None:
+        return ConnectionClient
+    _log.warning(
+        "http.fallback",
+        reason=f"this aiohttp lacks {missing}: requests go through ClientSession, which costs more CPU and checks the"
+        " lease a moment earlier; install an aiohttp that pyproject.toml allows",
+    )
+    return SessionClient

@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 from yarl import URL
 
 from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
+from consumer.clients.http import Answer
 from consumer.clients.single_flight import SingleFlight
 from consumer.clients.tokens import decode_token, error_code
 from consumer.clients.verdicts import error_for
 from consumer.clients.waits import seconds_to_wait
-from consumer.clients.wire import Answer, Wire
+from consumer.clients.wire import Wire
 from consumer.clock import Clock, suspended_time
 from consumer.masking import remember_secret
 from consumer.secret import Secret

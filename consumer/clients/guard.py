@@ -12,7 +12,8 @@ class RequestGuard(Protocol):
     def sending(self, api: Api, operation: str, /, *, writes: bool) -> AbstractContextManager[None]:
         """Return a context that encloses the request from here until its response has been read.
 
-        Called when the request has its credentials and its permit; nothing is awaited between this call and sending.
+        Called when the request has its credentials, its permit and its connection; nothing is awaited between this call
+        and the write to the socket (with `SessionClient`, a turn of the event loop and perhaps connecting).
         An exception prevents the request: it reaches the caller, and the permit goes back to the quota.
         """
 

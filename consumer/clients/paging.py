@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, TypeVar
 
 from consumer.clients.errors import Unavailable
+from consumer.clients.http import Answer
 from consumer.clients.transport import Turn
-from consumer.clients.wire import Answer
 from schemas.decoding import Contradiction, Page, decode_page
 
 T = TypeVar("T")

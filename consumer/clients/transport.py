@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,10 +12,11 @@ from yarl import URL
 
 from consumer.clients.errors import Api, Unauthorized
 from consumer.clients.guard import RequestGuard
+from consumer.clients.http import Answer
 from consumer.clients.quota import Permits, QuotaGate
 from consumer.clients.verdicts import error_for
 from consumer.clients.waits import seconds_to_wait
-from consumer.clients.wire import Answer, Wire, exact_url, segment
+from consumer.clients.wire import Wire, exact_url, segment
 from consumer.clock import Clock
 
 _encode = msgspec.json.Encoder().encode  # keeps a `msgspec.Raw` as it came
@@ -110,7 +112,7 @@ class Transport:
         for attempt in (1, 2):
             credentials = await self._credentials.authorization()
             headers = self._headers(request, credentials)
-            # The permit comes last: between it and the request nothing may wait, or requests would bunch up.
+            # The permit comes last: after it only a connection is waited for, or requests would bunch up.
             await turn.spend()
             answer = await self._send(turn, request, url, headers)
             if wait := seconds_to_wait(answer, self._wall_clock()):
@@ -127,19 +129,22 @@ class Transport:
         return answer
 
     async def _send(self, turn: Turn, request: _Request, url: URL, headers: dict[str, str]) -> Answer:
-        """Ask the guard and send in one step: what it knows must not grow old in between (promise P2)."""
-        sending = partial(
-            self._wire.send, request.method, url, operation=request.operation, headers=headers, body=request.body
+        """Send, and ask the guard in the same step: what it knows must not grow old in between (promise P2)."""
+        return await self._wire.send(
+            request.method,
+            url,
+            operation=request.operation,
+            headers=headers,
+            body=request.body,
+            sending=nullcontext if turn.guard is None else partial(self._allow, turn, turn.guard, request),
         )
-        if turn.guard is None:
-            return await sending()
+
+    def _allow(self, turn: Turn, guard: RequestGuard, request: _Request) -> AbstractContextManager[None]:
         try:
-            guarded = turn.guard.sending(self.api, request.operation, writes=request.method != "GET")
+            return guard.sending(self.api, request.operation, writes=request.method != "GET")
         except BaseException:
             turn.unspend()
             raise
-        with guarded:
-            return await sending()
 
     def _headers(self, request: _Request, credentials: str) -> dict[str, str]:
         if not (credentials.isascii() and credentials.isprintable()):

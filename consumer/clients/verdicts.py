@@ -4,8 +4,8 @@ from itertools import islice
 from typing import Any, Final
 
 from consumer.clients.errors import Api, ApiError, Rejected, Throttled, Unauthorized, Unavailable
+from consumer.clients.http import Answer
 from consumer.clients.waits import asked_to_wait
-from consumer.clients.wire import Answer
 from consumer.masking import mask_addresses
 from schemas.decoding import decode_json
 

@@ -5,7 +5,7 @@ import math
 from email.utils import parsedate_tz
 from typing import Any, Final
 
-from consumer.clients.wire import Answer
+from consumer.clients.http import Answer
 from schemas.decoding import decode_json
 
 _LONGEST_WAIT: Final = 3600.0

@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -14,8 +14,6 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from msgspec import Struct
-from multidict import CIMultiDictProxy
 from prometheus_client import Histogram
 from yarl import URL
 
@@ -23,11 +21,12 @@ from consumer.clients.bounds import (
     BoundedResponse,
     Progress,
     ResponseTooLargeError,
+    Sending,
     UnreadableResponseError,
-    progress,
 )
 from consumer.clients.deadlines import Deadlines
 from consumer.clients.errors import Api, ApiError, LocalFault, TooLarge, Unavailable, Unreachable
+from consumer.clients.http import Answer, HttpClient, SessionClient
 from consumer.ops.metrics import Metrics
 from consumer.settings.proxies import Proxies, Proxy
 
@@ -48,14 +47,6 @@ _LOCAL_LOOKUP_ERRORS: Final = frozenset({socket.EAI_MEMORY, socket.EAI_SYSTEM})
 
 _ESCAPES: Final = {code: quote(chr(code), safe="") for code in range(128)}
 """For `str.translate`, which takes a third of the time that `quote` does."""
-
-
-class Answer(Struct, frozen=True):
-    """What came back, whatever its status."""
-
-    status: int
-    body: bytes
-    headers: CIMultiDictProxy[str]
 
 
 @lru_cache(maxsize=4096)
@@ -120,8 +111,12 @@ class Wire:
         timeout: float = READ_TIMEOUT,
         inject: Callable[[dict[str, str]], None] | None = None,
         proxies: Proxies | None = None,
+        client: type[HttpClient] = SessionClient,
     ) -> None:
-        """Send with this session; `inject` adds the trace context to headers, where somebody traces."""
+        """Send with this session, through one `client` for each origin.
+
+        `inject` adds the trace context to headers, where requests are traced.
+        """
         self._api = api
         self._session = session
         self._metrics = metrics
@@ -129,14 +124,23 @@ class Wire:
         self._deadlines = Deadlines(timeout)
         self._inject = inject
         self._proxies = proxies or Proxies()
-        self._routes: dict[str, _Route] = {}
+        self._client = client
+        self._routes: dict[tuple[str, str], _Route] = {}
 
     async def send(
-        self, method: str, url: URL, *, operation: str, headers: dict[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: URL,
+        *,
+        operation: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        sending: Sending = nullcontext,
     ) -> Answer:
         """Send one request and return its answer. Redirects are not followed.
 
-        `headers` is the request's own: the trace context is put into it.
+        `headers` is the request's own: the trace context is put into it. `sending` is called right before the bytes
+        are sent (`http.py`), and what it raises prevents the request and is raised.
 
         Raises:
             Unavailable: no answer, not in time (`Unreachable`: no connection), unreadable or too large (`TooLarge`).
@@ -146,23 +150,20 @@ class Wire:
             self._inject(headers)
         began = time.perf_counter()
         status = "error"
-        route = self._routes.get(url.raw_authority) or self._route(url)
+        route = self._routes.get((url.scheme, url.raw_authority)) or self._route(url)
         state = Progress()
-        progress.set(state)
         try:
-            with self._deadlines.begin():
-                # Not as a context: a response that is read to its end has given its connection back already.
-                response = await self._session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False, **route.options
-                )
-                state.status = response.status
-                answer = Answer(response.status, await _body(response), response.headers)
-                status = str(answer.status)
+            client = route.client or self._open(route, url)
+            answer = await client.request(method, url.raw_path_qs, headers, body, sending=sending, state=state)
+            status = str(answer.status)
         # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
-        except Exception as error:  # noqa: BLE001 - aiohttp raises more than it documents, such as UnicodeError
+        except Exception as error:
+            if error is state.refusal:
+                raise
             raise self._failure(operation, error, state, route) from None
         finally:
-            self._duration_of(operation, status).observe(time.perf_counter() - began)
+            if state.refusal is None:
+                self._duration_of(operation, status).observe(time.perf_counter() - began)
         return answer
 
     def _duration_of(self, operation: str, status: str) -> Histogram:
@@ -175,8 +176,12 @@ class Wire:
 
     def _route(self, url: URL) -> "_Route":
         proxy = self._proxies.of(url.host or "", url.port or 443) if url.scheme == "https" else None
-        route = self._routes[url.raw_authority] = _Route(proxy)
+        route = self._routes[url.scheme, url.raw_authority] = _Route(proxy)
         return route
+
+    def _open(self, route: "_Route", url: URL) -> HttpClient:
+        route.client = self._client(url.origin(), self._session, deadlines=self._deadlines, **route.options)
+        return route.client
 
     def _failure(self, operation: str, error: Exception, state: Progress, route: "_Route") -> ApiError:
         """Return what the error means, without host or URL."""
@@ -205,6 +210,7 @@ class _Route:
     """The way to one host: directly, or through a proxy."""
 
     def __init__(self, proxy: Proxy | None) -> None:
+        self.client: HttpClient | None = None
         self.options: dict[str, Any] = {}
         self.through = ""
         """For the text of an error: which setting led there."""
@@ -213,10 +219,6 @@ class _Route:
             self.options["proxy"] = URL(proxy.url)
             if proxy.authorization.value:
                 self.options["proxy_headers"] = {"Proxy-Authorization": proxy.authorization.value}
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    return await response.body() if isinstance(response, BoundedResponse) else await response.read()
 
 
 def _cause(error: Exception) -> Exception:

@@ -97,7 +97,10 @@ class Metrics:
         self.account_fields_degraded = self._gauge(
             "account_fields_degraded", "1 when Mailmojo offers no way to list and create account fields."
         )
-
+        self.http_fallback = self._gauge(
+            "http_fallback",
+            "1 when aiohttp lacks what the HTTP client needs, so that `ClientSession` serves.",
+        )
         self._read(
             "log_lines_dropped_total",
             "Lines of the log that could not be written: the reader is too slow or gone, or the disk is full.",

@@ -14,9 +14,12 @@ from yarl import URL
 
 from consumer.clients.bounds import LARGEST_BODY
 from consumer.clients.errors import ApiError, TooLarge, Unavailable
-from consumer.clients.wire import Answer, Wire, open_session
+from consumer.clients.http import Answer
+from consumer.clients.wire import Wire, open_session
 from consumer.ops.metrics import Metrics
 from tests.unit.clients.raw_server import RawServer, Script, Send, after, endless, once, raw_server
+
+pytestmark = pytest.mark.usefixtures("both_clients")
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

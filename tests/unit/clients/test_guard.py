@@ -1,18 +1,22 @@
 """The check that a caller makes, and the request that it allows, are one step."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from aiohttp.connector import Connection
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from consumer.clients.bounds import Sending
 from consumer.clients.errors import Api, Unauthorized, Unavailable
+from consumer.clients.http import Answer, ConnectionClient
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import QuotaGate
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Answer
 from consumer.ops.metrics import Metrics
 from consumer.stream.flight import Flight, Phase, UserQueue
 from consumer.stream.pending import Waiting
@@ -52,6 +56,7 @@ class Guard:
             self.open -= 1
 
 
+@pytest.mark.usefixtures("both_clients")
 async def test_each_request_of_a_turn_is_allowed_by_its_guard_which_encloses_it() -> None:
     guard, seen = Guard(), []
 
@@ -78,6 +83,7 @@ async def test_whoever_decodes_an_answer_can_tell_the_guard_that_it_was_as_expec
     assert guard.answers == [("mailmojo", "get_contact", b"{}")]
 
 
+@pytest.mark.usefixtures("both_clients")
 async def test_a_read_that_is_sent_again_with_other_credentials_is_allowed_again() -> None:
     guard = Guard()
     async with bench(in_turn(Reply(401), Reply(401)), credentials=Token("Bearer a", "Bearer b")) as it:
@@ -87,6 +93,7 @@ async def test_a_read_that_is_sent_again_with_other_credentials_is_allowed_again
     assert len(guard.asked) == 2
 
 
+@pytest.mark.usefixtures("both_clients")
 async def test_a_refused_request_is_not_sent_and_costs_no_permit() -> None:
     guard = Guard()
     guard.refuses = True
@@ -96,6 +103,56 @@ async def test_a_refused_request_is_not_sent_and_costs_no_permit() -> None:
                 with pytest.raises(Refusal):
                     await turn.request("PATCH", "/x/", operation="patch_contact", json={})
         assert it.server.arrived == []
+
+
+@pytest.mark.usefixtures("both_clients")
+async def test_a_refused_request_is_not_counted_as_one() -> None:
+    guard = Guard()
+    guard.refuses = True
+    async with bench(lambda _: Reply()) as it, it.transport.turn(1, guard) as turn:
+        with pytest.raises(Refusal):
+            await turn.request("PATCH", "/x/", operation="patch_contact", json={})
+    assert b"sesamy_mailmojo_api_requests_total{" not in it.metrics.exposition()
+
+
+@pytest.mark.parametrize("both_clients", [ConnectionClient], indirect=True)
+@pytest.mark.usefixtures("both_clients")
+async def test_a19_a_write_that_waited_for_its_connection_is_allowed_after_that_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Right behind the check come the bytes: a process that is frozen while it connects does not write afterwards."""
+    order: list[tuple[str, int]] = []
+
+    class Noting(Guard):
+        def sending(self, api: Api, operation: str, /, *, writes: bool) -> AbstractContextManager[None]:
+            asyncio.get_running_loop().call_soon(order.append, ("the loop's next turn", 0))
+            return super().sending(api, operation, writes=writes)
+
+    guard = Noting()
+    async with bench(lambda _: Reply()) as it:
+        connector = it.session.connector
+        assert connector is not None
+        connect = connector.connect
+
+        async def slowly(*arguments: Any) -> Connection:
+            connection = await connect(*arguments)
+            await asyncio.sleep(0.01)
+            order.append(("connected", len(guard.asked)))
+            assert connection.transport is not None
+            write = connection.transport.write
+            monkeypatch.setattr(
+                connection.protocol, "transport", Mock(wraps=connection.transport, write=lambda data: sent(write, data))
+            )
+            return connection
+
+        def sent(write: Callable[[bytes], None], data: bytes) -> None:
+            order.append(("sent", guard.open))
+            write(data)
+
+        monkeypatch.setattr(connector, "connect", slowly)
+        async with it.transport.turn(1, guard) as turn:
+            await turn.request("PATCH", "/x/", operation="patch_contact", json={})
+    assert order == [("connected", 0), ("sent", 1), ("the loop's next turn", 0)]
 
 
 class FakeLease:
@@ -112,9 +169,10 @@ class FakeWire:
     def __init__(self) -> None:
         self.sent: list[tuple[float, str]] = []
 
-    async def send(self, method: str, url: URL, **_: object) -> Answer:
-        self.sent.append((now(), method))
-        await asyncio.sleep(1)
+    async def send(self, method: str, url: URL, *, sending: Sending, **_: object) -> Answer:
+        with sending():
+            self.sent.append((now(), method))
+            await asyncio.sleep(1)
         return Answer(200, b'{"email": "kari@example.no"}', CIMultiDictProxy(CIMultiDict()))
 
 
@@ -210,8 +268,8 @@ async def test_a19_a_write_that_waited_for_credentials_is_not_sent_without_the_l
 
 
 class FailingWire(FakeWire):
-    async def send(self, method: str, url: URL, **_: object) -> Answer:
-        await super().send(method, url)
+    async def send(self, method: str, url: URL, *, sending: Sending, **_: object) -> Answer:
+        await super().send(method, url, sending=sending)
         raise Unavailable("mailmojo", "patch_contact", None, "cut")
 
 

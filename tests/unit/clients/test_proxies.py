@@ -13,12 +13,15 @@ from aiohttp import web
 from yarl import URL
 
 from consumer.clients.errors import Unreachable
-from consumer.clients.wire import Answer, Wire, open_session
+from consumer.clients.http import Answer
+from consumer.clients.wire import Wire, open_session
 from consumer.ops.metrics import Metrics
 from consumer.settings.proxies import proxies_of
 from tests.certificates import Authority
 from tests.unit.clients.raw_server import raw_server
 from tests.unit.clients.scripted import Reply, serve
+
+pytestmark = pytest.mark.usefixtures("both_clients")
 
 HOST = "api.example.no"
 
@@ -115,7 +118,8 @@ async def test_p11_requests_leave_through_the_proxy_and_keep_their_own_credentia
 async def test_p11_a_proxy_is_given_its_credentials_and_the_api_is_not(tmp_path: Path) -> None:
     authorization = f"Basic {b64encode('me:p@ß'.encode()).decode()}"
     async with bench(tmp_path, credentials="me:p%40%C3%9F@", authorization=authorization) as it:
-        assert (await it.get()).status == 200
+        for _ in range(3):
+            assert (await it.get()).status == 200
     assert "Proxy-Authorization" not in it.arrived[0]
 
 

@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.clients.errors import ApiError, Rejected, Throttled, TooLarge, Unauthorized, Unavailable
+from consumer.clients.http import Answer
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Answer, segment
+from consumer.clients.wire import segment
 from tests.unit.clients.scripted import CUT, EPOCH, HANG, Bench, Reply, Token, bench, in_turn
+
+pytestmark = pytest.mark.usefixtures("both_clients")
 
 
 async def send(transport: Transport, method: str = "GET", path: str = "/x/", **options: object) -> Answer:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from consumer.clients.http import Answer
 from consumer.clients.waits import asked_to_wait, seconds_to_wait, unix_time
-from consumer.clients.wire import Answer
 
 NOW = 1_700_000_000.0  # Tuesday, 14 November 2023, 22:13:20 UTC
 

@@ -22,6 +22,8 @@ from consumer.ops.metrics import Metrics
 from tests.unit.clients.raw_server import raw_server
 from tests.unit.clients.scripted import HANG, serve
 
+pytestmark = pytest.mark.usefixtures("both_clients")
+
 KEY = ConnectionKey("x", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
 
 
@@ -132,8 +134,8 @@ FAILURES: list[tuple[Exception, type[ApiError], str]] = [
 async def test_a18_whatever_a_request_raises_is_an_api_error_without_address_or_url(
     error: Exception, kind: type[ApiError], said: str
 ) -> None:
-    session = Mock(spec=aiohttp.ClientSession)
-    session.request.side_effect = error
+    session = Mock(spec=aiohttp.ClientSession, headers={})
+    session.request.side_effect = session.connector.connect.side_effect = error
     with pytest.raises(ApiError) as caught:
         await send(Wire("mailmojo", session, Metrics()), "https://x/a%40x.no")
     assert type(caught.value) is kind

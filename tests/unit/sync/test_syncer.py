@@ -9,11 +9,11 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from consumer.clients.http import Answer
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import QuotaGate
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Answer
 from consumer.ops.metrics import Metrics
 from consumer.service import rules_of
 from consumer.settings import Settings
@@ -41,6 +41,10 @@ class FakeWire:
         self.on_contact: Callable[[], None] = lambda: None
 
     async def send(self, method: str, url: URL, **options: Any) -> Answer:
+        with options["sending"]():
+            return self._answer(method, url, options)
+
+    def _answer(self, method: str, url: URL, options: dict[str, Any]) -> Answer:
         if method != "GET":
             self.writes.append(asyncio.get_running_loop().time())
             self.sent_custom = json.loads(options["body"])["custom"]
