@@ -183,8 +183,17 @@ async def require_topics(kafka: KafkaSettings) -> None:
 
 async def count_partitions(client: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, int]:
     """Do what `topic_partitions` does, with an admin client at hand."""
-    async with asyncio.timeout(_CALL_SECONDS):
-        topics = await client.describe_topics()  # asked for by name, a missing topic may be created (measured)
+    deadline = asyncio.get_running_loop().time() + _CALL_SECONDS
+    async with asyncio.timeout_at(deadline):
+        while True:
+            try:
+                topics = await client.describe_topics()  # asked for by name, a missing topic may be created (measured)
+                break
+            except NodeNotReadyError:
+                # Any node is asked, one that has just gone down as well: others answer.
+                if asyncio.get_running_loop().time() > deadline - 1:
+                    raise
+                await asyncio.sleep(0.2)
     return {
         topic["topic"]: len(topic["partitions"])
         for topic in topics

@@ -1,6 +1,7 @@
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import NodeNotReadyError
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer import kafka
@@ -29,4 +30,20 @@ class LoadingCoordinator:
 async def test_a_group_whose_coordinator_still_loads_does_not_look_new() -> None:
     client: Any = LoadingCoordinator()
     assert await kafka.group_offsets(client, "group", "a") == {0: Committed(7, "v1:7:")}
+    assert client.asked == 2
+
+
+class OneNodeDown(LoadingCoordinator):
+    """Its cluster has a node that does not answer, and was asked first."""
+
+    async def describe_topics(self) -> list[dict[str, Any]]:
+        self.asked += 1
+        if self.asked == 1:
+            raise NodeNotReadyError("the node of a broker that has just gone down")
+        return await super().describe_topics()
+
+
+async def test_k4_a_node_that_is_down_is_not_the_only_one_asked() -> None:
+    client: Any = OneNodeDown()
+    assert await kafka.count_partitions(client, {"a"}) == {"a": 2}
     assert client.asked == 2
