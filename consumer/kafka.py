@@ -41,6 +41,9 @@ fetching.install()  # every consumer is configured here, and none may end on a r
 
 _CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 8.0
+_PATIENCE = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, _CALL_SECONDS)
+"""Seconds for each attempt to ask some node for the topics."""
+
 _GROUP_ID_NOT_FOUND = 69
 _LARGEST_LETTER = 64 << 20  # bytes; the dead-letter topic's max.message.bytes is the bound that counts
 _NOT_PERMITTED: Mapping[type[BaseException], str] = {
@@ -183,17 +186,16 @@ async def require_topics(kafka: KafkaSettings) -> None:
 
 async def count_partitions(client: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, int]:
     """Do what `topic_partitions` does, with an admin client at hand."""
-    deadline = asyncio.get_running_loop().time() + _CALL_SECONDS
-    async with asyncio.timeout_at(deadline):
-        while True:
-            try:
+    for patience in _PATIENCE:
+        try:
+            async with asyncio.timeout(patience):
                 topics = await client.describe_topics()  # asked for by name, a missing topic may be created (measured)
                 break
-            except NodeNotReadyError:
-                # Any node is asked, one that has just gone down as well: others answer.
-                if asyncio.get_running_loop().time() > deadline - 1:
-                    raise
-                await asyncio.sleep(0.2)
+        except (NodeNotReadyError, TimeoutError):
+            # Any node is asked, also one that is down: the next time it may be another one.
+            if patience == _PATIENCE[-1]:
+                raise
+            await asyncio.sleep(0.2)
     return {
         topic["topic"]: len(topic["partitions"])
         for topic in topics
