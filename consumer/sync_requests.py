@@ -1,4 +1,4 @@
-"""Our own records in the topic, which ask the service to sync a user (`contract.md`, the topic)."""
+"""Our own records in the topic, which ask the service to sync a user (`docs/contract.md`, the topic)."""
 
 from datetime import UTC, datetime
 

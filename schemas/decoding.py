@@ -1,9 +1,9 @@
 """From the bytes of an answer to structs, as tolerantly as the references ask for, and no more.
 
 `null`, `""` and a missing key all mean "no value", for text, numbers, booleans and lists alike. Numbers and booleans
-may come as text (`schemas.coercion`). Lists come bare or wrapped (`reference/sesamy.md`). Anything else that does not
-fit is an error, and so is an answer that contradicts itself: a state that cannot be read must never look like an empty
-one, or a sync would clear fields on garbage.
+may come as text (`schemas.coercion`). Lists come bare or wrapped (`docs/reference/sesamy.md`). Anything else that does
+not fit is an error, and so is an answer that contradicts itself: a state that cannot be read must never look like an
+empty one, or a sync would clear fields on garbage.
 
 Nearly every answer goes straight into its struct. What has an `""` in it, or does not fit, is looked at again with the
 blanks taken out, which is several times as slow and what the functions here promise.

@@ -1,6 +1,6 @@
 """One record of the topic: a Sesamy event, or our own request to sync a user.
 
-The payload is thin: it names a user and carries no state (`reference/sesamy.md`). Only the ids that decide what
+The payload is thin: it names a user and carries no state (`docs/reference/sesamy.md`). Only the ids that decide what
 happens are required; everything else is kept for the reader of a dead letter.
 """
 
@@ -81,7 +81,7 @@ def decode_event(value: bytes, pointer: str = "") -> Event:
     A Confluent wire-format prefix is skipped. Behind the pointer is the event, or text with the event's JSON in it.
 
     Raises:
-        MalformedEvent: the record is no event (`contract.md`, "The topic").
+        MalformedEvent: the record is no event (`docs/contract.md`, "The topic").
         ValueError: the pointer is none; check it once with `pointer_keys`.
     """
     if value[:1] == b"\0":  # JSON never starts with one: byte 0, then a schema id of 4 bytes

@@ -40,7 +40,7 @@ DEAD_LETTER_HEADERS: Final = {
     "dead-letter-at": "when it became a dead letter, ISO 8601",
     "dead-letter-truncated": "true where the value was too large to be stored again and is left out",
 }
-"""Headers of a dead letter (`contract.md`, the topic), as text. The last one is there only when it is true."""
+"""Headers of a dead letter (`docs/contract.md`, the topic), as text. The last one is there only when it is true."""
 
 _EXAMPLE: Final = {
     "eventType": "contract.1#update",

@@ -1,4 +1,4 @@
-"""Mailmojo's REST API: the contact that a sync reads and the bodies it writes (`reference/mailmojo.md`)."""
+"""Mailmojo's REST API: the contact that a sync reads and the bodies it writes (`docs/reference/mailmojo.md`)."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar

@@ -1,1 +1,1 @@
-"""A sync request for every user whom Sesamy knows (`contract.md`, `backfill`)."""
+"""A sync request for every user whom Sesamy knows (`docs/contract.md`, `backfill`)."""

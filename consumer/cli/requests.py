@@ -142,7 +142,7 @@ class DeadLetterWatch:
         """Return the requests that ended as dead letters.
 
         When one sync answered a request together with newer events of its user, the newest of them is the dead
-        letter (`contract.md`, the topic): it counts for the request.
+        letter (`docs/contract.md`, the topic): it counts for the request.
         """
         found: dict[Request, DeadLetter] = {}
         try:

@@ -1,7 +1,7 @@
 """The account (custom) fields that a contact's values need: created when missing, once per process.
 
-No public source has the endpoint (`reference/mailmojo.md`, account fields), so everything about it is an assumption,
-and this is its one place. Where the assumption fails the service goes on without: `custom` is still written.
+No public source has the endpoint (`docs/reference/mailmojo.md`, account fields), so everything about it is an
+assumption, made here only. Where the assumption fails the service goes on without: `custom` is still written.
 """
 
 import time

@@ -36,7 +36,7 @@ _BETWEEN_READS: Final = 5.0
 
 
 class StaticToken:
-    """A token from the settings, used as it is (`reference/mailmojo.md`, basics). Read again when it is refused."""
+    """A token from the settings, sent unchanged (`docs/reference/mailmojo.md`, basics); read again after a 401."""
 
     def __init__(self, token: Secret, *, clock: Clock = suspended_time) -> None:
         self._token = token
@@ -160,7 +160,7 @@ class ClientCredentials:
             "POST",
             self._token_url,
             operation=_OPERATION,
-            # JSON bodies are refused with 403 (`reference/sesamy.md`, Management API).
+            # JSON bodies are refused with 403 (`docs/reference/sesamy.md`, Management API).
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )

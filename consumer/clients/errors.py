@@ -44,7 +44,7 @@ class ApiError(Exception):
 
 
 class Rejected(ApiError):
-    """The API refuses this request. Final once it came again after a fresh read (`reference/mailmojo.md`, rule 8)."""
+    """The API refuses this request; final when refused again after a fresh read (`docs/reference/mailmojo.md`, 8)."""
 
     retryable = False
 

@@ -1,4 +1,4 @@
-"""Mailmojo's REST API: one contact, one list (`reference/mailmojo.md`). Paths end with a slash, always."""
+"""Mailmojo's REST API: one contact, one list (`docs/reference/mailmojo.md`). Paths end with a slash, always."""
 
 from contextlib import nullcontext
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Sesamy's Management API: a user's state, with as few calls as its answers allow (`reference/sesamy.md`)."""
+"""Sesamy's Management API: a user's state, with as few calls as its answers allow (`docs/reference/sesamy.md`)."""
 
 import asyncio
 from contextlib import nullcontext

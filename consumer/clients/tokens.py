@@ -8,7 +8,7 @@ from typing import Any, Final
 from schemas.sesamy import Token
 
 _DEFAULT_LIFE: Final = 86_400.0
-"""Seconds; what `reference/sesamy.md` documents."""
+"""Seconds; what `docs/reference/sesamy.md` documents."""
 
 _SHORTEST_LIFE: Final = 1.0
 _LONGEST_LIFE: Final = 366 * 86_400.0

@@ -26,7 +26,7 @@ def seconds_to_wait(answer: Answer, now: float) -> float:
     """Return for how long the API wants no more calls; 0 when it does not say so, never more than an hour.
 
     `Retry-After` (seconds or an HTTP date) and `retry_after` in the body on 429 and 5xx; on every answer
-    `X-RateLimit-Reset` once `X-RateLimit-Remaining` is 0 (`reference/sesamy.md`, limits).
+    `X-RateLimit-Reset` once `X-RateLimit-Remaining` is 0 (`docs/reference/sesamy.md`, limits).
 
     Dates count from the answer's own `Date`, so that neither clock has to be right; `now` (our clock, unix seconds)
     is used only when there is none.

@@ -51,7 +51,7 @@ _ESCAPES: Final = {code: quote(chr(code), safe="") for code in range(128)}
 
 @lru_cache(maxsize=4096)
 def segment(text: str) -> str:
-    """Return the text as one path segment, with nothing safe (`reference/mailmojo.md`, basics).
+    """Return the text as one path segment, with nothing safe (`docs/reference/mailmojo.md`, basics).
 
     Kept for a while, since one sync asks for the same user and address five times.
     """

@@ -1,1 +1,1 @@
-"""Dead letters after they were stored: looked at, put back, exported (`contract.md`, `dead-letters`)."""
+"""Dead letters after they were stored: looked at, put back, exported (`docs/contract.md`, `dead-letters`)."""

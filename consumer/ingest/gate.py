@@ -14,7 +14,7 @@ _log = structlog.get_logger("ingest")
 
 OVERLAP: Final = 600.0
 """Seconds for which the old secret stays good once a new one was found in the file: Sesamy tries a refused webhook
-not again (`reference/sesamy.md`), so a rotation must refuse none."""
+not again (`docs/reference/sesamy.md`), so a rotation must refuse none."""
 
 _LOG_EVERY: Final = 60.0
 

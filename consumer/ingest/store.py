@@ -121,7 +121,7 @@ class TopicStore:
         await kafka.stop(self._producer, 1.0)
 
     async def put(self, user_id: str, value: bytes, trace: Carried | None) -> Place:
-        """Store the event under the key that makes all of a user's events share a partition (`contract.md`)."""
+        """Store the event under the key that makes all of a user's events share a partition (`docs/contract.md`)."""
         producer = self._producer
         try:
             async with asyncio.timeout(STORE_SECONDS):

@@ -105,7 +105,7 @@ async def whole(work: Coroutine[Any, Any, None]) -> bool:
 
 
 class Expectation:
-    """What the contract says of a record (`contract.md`, the topic), with the instances' settings."""
+    """What the contract says of a record (`docs/contract.md`, the topic), with the instances' settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._pointer = settings.kafka.value_pointer or ""

@@ -1,6 +1,6 @@
 """The plan: what to write so that a contact shows the user's state.
 
-The rules are those of `reference/mailmojo.md`, "Rules the client keeps".
+The rules are those of `docs/reference/mailmojo.md`, "Rules the client keeps".
 """
 
 from typing import Any, Literal

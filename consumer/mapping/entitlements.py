@@ -1,4 +1,4 @@
-"""Which entitlements count, and as what (`reference/sesamy.md`)."""
+"""Which entitlements count, and as what (`docs/reference/sesamy.md`)."""
 
 from schemas.sesamy import Entitlement
 

@@ -1,4 +1,4 @@
-"""Values with the same meaning, however Mailmojo spells them (`reference/mailmojo.md`, rule 3).
+"""Values with the same meaning, however Mailmojo spells them (`docs/reference/mailmojo.md`, rule 3).
 
 How values of account fields come back is unknown: in their type, or all as text (`"true"`, `"3"`), booleans as 0 and
 1, dates with a time. "No value" is `null`, `""` or a missing key.

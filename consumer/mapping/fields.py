@@ -1,6 +1,6 @@
 """The 13 account fields: their names and types (the seed's table), and a user's values for them.
 
-The rules are those of `reference/sesamy.md`, "The 13 account fields". A value of None means "clear this field".
+The rules are those of `docs/reference/sesamy.md`, "The 13 account fields". A value of None means "clear this field".
 """
 
 from collections.abc import Iterable

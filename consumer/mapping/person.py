@@ -1,4 +1,4 @@
-"""Who the user is: guest or not, the address, the names and the phone (`reference/sesamy.md`)."""
+"""Who the user is: guest or not, the address, the names and the phone (`docs/reference/sesamy.md`)."""
 
 from collections.abc import Iterable
 from unicodedata import normalize
@@ -30,7 +30,7 @@ def address(profile: Profile) -> str | None:
 
 
 def normalised(email: str) -> str:
-    """Return an address trimmed and in lower case (`reference/mailmojo.md`: the contact's only key, in any case)."""
+    """Return an address trimmed and in lower case (`docs/reference/mailmojo.md`: a contact's case-insensitive key)."""
     return email.strip().lower()
 
 

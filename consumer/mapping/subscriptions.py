@@ -1,4 +1,4 @@
-"""Which contracts count, and as what (`reference/sesamy.md`, "The 13 account fields"; all of it is assumed)."""
+"""Which contracts count, and as what (`docs/reference/sesamy.md`, "The 13 account fields"; all of it is assumed)."""
 
 from collections.abc import Iterable
 from math import inf

@@ -1,4 +1,4 @@
-"""The nine kinds of tags, and how they join those that a contact has (`reference/sesamy.md`, "Tags")."""
+"""The nine kinds of tags, and how they join those that a contact has (`docs/reference/sesamy.md`, "Tags")."""
 
 import re
 from collections.abc import Iterable, Iterator

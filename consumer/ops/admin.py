@@ -1,4 +1,4 @@
-"""The admin port: probes, metrics, status and a page, for Kubernetes, Prometheus and people (`contract.md`)."""
+"""The admin port: probes, metrics, status and a page, for Kubernetes, Prometheus and people (`docs/contract.md`)."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager

@@ -1,8 +1,8 @@
 """One of Mailmojo's lists of contacts, read to its end as far as the API lets.
 
-`reference/mailmojo.md` knows `limit` alone. Unknown: whether an `offset` is taken, ignored or refused; how many come
-at most; in which order. So each page is asked for from a few contacts before the end of the last one: when those come
-again, the offset counts contacts and the order held, and nothing can have been missed between the pages.
+`docs/reference/mailmojo.md` knows `limit` alone. Unknown: whether an `offset` is taken, ignored or refused; how many
+come at most; in which order. So each page is asked for from a few contacts before the end of the last one: when those
+come again, the offset counts contacts and the order held, and nothing can have been missed between the pages.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -11,7 +11,7 @@ from schemas.json_text import decode_json
 _encode: Final = msgspec.json.Encoder().encode
 
 _PREFIX: Final = 5
-"""Bytes of a Confluent wire-format prefix, which begins with byte 0 (`contract.md`, the topic)."""
+"""Bytes of a Confluent wire-format prefix, which begins with byte 0 (`docs/contract.md`, the topic)."""
 
 
 class NoEvent(ValueError):

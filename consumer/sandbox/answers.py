@@ -1,7 +1,7 @@
 """Every unknown of both references as a switch: which of the possible answers the fakes give.
 
-A fact of `reference/sesamy.md` or `reference/mailmojo.md` is never a switch; what is marked "?" or contradictory there
-is. A client is right when it works under each of `Answers.variants()`.
+A fact of `docs/reference/sesamy.md` or `docs/reference/mailmojo.md` is never a switch; what is marked "?" or
+contradictory there is. A client is right when it works under each of `Answers.variants()`.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What Mailmojo takes in a body and what it refuses (`reference/mailmojo.md`)."""
+"""What Mailmojo takes in a body and what it refuses (`docs/reference/mailmojo.md`)."""
 
 import re
 from datetime import date

@@ -1,4 +1,4 @@
-"""A Mailmojo contact and what each call makes of it (`reference/mailmojo.md`). Values in, values out; no I/O."""
+"""A Mailmojo contact and what each call makes of it (`docs/reference/mailmojo.md`). Values in, values out; no I/O."""
 
 import re
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Every request that reached the fakes, and what a test asks of them (the promises of `contract.md`)."""
+"""Every request that reached the fakes, and what a test asks of them (the promises of `docs/contract.md`)."""
 
 import time
 from collections import Counter, defaultdict

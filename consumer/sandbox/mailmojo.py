@@ -1,4 +1,4 @@
-"""A fake of Mailmojo's REST API, from `reference/mailmojo.md` alone.
+"""A fake of Mailmojo's REST API, from `docs/reference/mailmojo.md` alone.
 
 Never tried against the live service: what it refuses and answers is what the reference says, and each unknown there is
 one of `Answers`.

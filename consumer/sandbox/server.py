@@ -100,7 +100,7 @@ class Sandbox:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings that point the service at the fakes (`contract.md`)."""
+        """The settings that point the service at the fakes (`docs/contract.md`)."""
         return {
             "SESAMY_API_URL": self.sesamy_url,
             "SESAMY_TOKEN_URL": self.token_url,

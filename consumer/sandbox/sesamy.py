@@ -1,4 +1,4 @@
-"""A fake of Sesamy's Management API and token endpoint, from `reference/sesamy.md`.
+"""A fake of Sesamy's Management API and token endpoint, from `docs/reference/sesamy.md`.
 
 Never tried against the live service: what it refuses and answers is what the reference says, no more.
 """

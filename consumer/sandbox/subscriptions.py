@@ -1,4 +1,4 @@
-"""What users have bought: contracts, entitlements, transactions of every kind, shaped as in `reference/sesamy.md`."""
+"""What users bought: contracts, entitlements and transactions of every kind, as in `docs/reference/sesamy.md`."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The table of settings of `contract.md`: a field's name is its TOML key, its default is the default.
+"""The table of settings of `docs/contract.md`: a field's name is its TOML key, its default is the default.
 
 What else is known of a setting stands in its annotation; `table()` gives it all as rows, for the loader, `--help`
 and the docs.
@@ -62,8 +62,8 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
             "whether to wait for transactions of producers",
         ),
     ] = "read_committed"
-    # At least 6 s: writes stop a write time-out (5 s) and a margin before the session could end (`design.md`, lease),
-    # so less leaves no time to write in; it is also the brokers' own bound, as are the 30 minutes.
+    # At least 6 s: writes stop a write time-out (5 s) and a margin before the session could end (P2 in
+    # `docs/guarantees.md`), so less leaves no time to write in; both bounds are also the defaults of the brokers.
     session_timeout: Annotated[
         float, Setting("KAFKA_SESSION_TIMEOUT", parsers.number(6, 1800), "seconds until a silent instance is replaced")
     ] = 30.0
@@ -105,7 +105,7 @@ class KafkaSettings(Struct, frozen=True, kw_only=True):
 
 
 class SesamySettings(Struct, frozen=True, kw_only=True):
-    """`sesamy.*`: the Management API and the vendor's credentials for it (`reference/sesamy.md`)."""
+    """`sesamy.*`: the Management API and the vendor's credentials for it (`docs/reference/sesamy.md`)."""
 
     vendor_id: Annotated[str | None, Setting("SESAMY_VENDOR_ID", parsers.text, "skip events of other vendors")] = None
     api_url: Annotated[str, Setting("SESAMY_API_URL", urls.base_url, "the Management API")] = "https://api2.sesamy.com"
@@ -124,7 +124,7 @@ class SesamySettings(Struct, frozen=True, kw_only=True):
 
 
 class MailmojoSettings(Struct, frozen=True, kw_only=True):
-    """`mailmojo.*`: the account and its list (`reference/mailmojo.md`)."""
+    """`mailmojo.*`: the account and its list (`docs/reference/mailmojo.md`)."""
 
     api_token: Annotated[Secret, Setting("MAILMOJO_API_TOKEN", Secret, "the account's API token", required=True)] = (
         field(default_factory=Secret)

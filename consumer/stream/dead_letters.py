@@ -1,4 +1,4 @@
-"""The dead-letter topic: records that cannot be synced, kept whole with the reason (`contract.md`, the topic)."""
+"""The dead-letter topic: records that cannot be synced, kept whole with the reason (`docs/contract.md`, the topic)."""
 
 import asyncio
 from collections.abc import Callable, Sequence

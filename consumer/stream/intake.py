@@ -32,7 +32,7 @@ Record = ConsumerRecord[bytes, bytes]
 
 
 class Intake:
-    """Decides on each record once, in the order of its partition (`contract.md`, the topic)."""
+    """Decides on each record once, in the order of its partition (`docs/contract.md`, the topic)."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class Start(Struct, frozen=True):
 
 
 def decide(commit: Committed | None, *, first: int, end: int, group_is_new: bool, reset: Reset) -> Start:
-    """Return where to start (`contract.md`, the topic: offsets).
+    """Return where to start (`docs/contract.md`, the topic: offsets).
 
     Args:
         commit: the group's offset and its metadata, or None without one.

@@ -145,7 +145,7 @@ class Worker:
         return self._unproven(flight)
 
     def _refused(self, flight: Flight, error: Exception, *, is_proven: bool) -> Verdict:
-        """Refuse for good only what was refused again after a fresh read (`reference/mailmojo.md`, rule 8)."""
+        """Refuse for good only what was refused again after a fresh read (`docs/reference/mailmojo.md`, rule 8)."""
         queue = flight.queue
         queue.refusals += 1
         if queue.refusals == 1:

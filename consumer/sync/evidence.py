@@ -1,4 +1,4 @@
-"""Whose fault a failure is, by evidence: one rule for every call and every kind of failure (`contract.md`).
+"""Whose fault a failure is, by evidence: one rule for every call and every kind of failure (`docs/contract.md`).
 
 A failure counts against a user only if the same call succeeded for another user, or for a control user, after the
 failing request was sent. While several users fail in a call and nothing speaks against them, the call is down: users

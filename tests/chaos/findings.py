@@ -1,4 +1,4 @@
-"""The promises of `contract.md`, asked of a run's evidence; in a right run nothing is found."""
+"""The promises of `docs/contract.md`, asked of a run's evidence; in a right run nothing is found."""
 
 from collections.abc import Iterator
 

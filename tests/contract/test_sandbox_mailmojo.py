@@ -1,4 +1,4 @@
-"""The fake of Mailmojo against `reference/mailmojo.md`, statement by statement, over real sockets."""
+"""The fake of Mailmojo against `docs/reference/mailmojo.md`, statement by statement, over real sockets."""
 
 from collections.abc import AsyncIterator
 from typing import Any

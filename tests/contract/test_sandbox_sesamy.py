@@ -1,4 +1,4 @@
-"""The fake of Sesamy against `reference/sesamy.md`, statement by statement, over real sockets."""
+"""The fake of Sesamy against `docs/reference/sesamy.md`, statement by statement, over real sockets."""
 
 from collections.abc import AsyncIterator
 from typing import Any

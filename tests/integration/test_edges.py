@@ -47,7 +47,7 @@ METRICS = {
     "order_violations_total": set(),
     "commit_violations_total": set(),
 }
-"""As `contract.md` has them."""
+"""As `docs/contract.md` has them."""
 
 
 async def test_ids_and_addresses_of_any_spelling_arrive_as_they_are(stage: Stage) -> None:
