@@ -9,13 +9,16 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test demo lint format bench load-test soak wheel clean
+.PHONY: help test test-fallback demo lint format bench load-test soak wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: lint ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
 	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
+
+test-fallback: $(DEV) ## every test with an aiohttp that lacks a part, so that requests go through ClientSession
+	PYTHONPATH=$(CURDIR)/tests/fallback $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
 
 demo: $(DEMO) ## the whole program on this machine: broker, both APIs, events, contacts
 	$(BIN)/sesamy-mailmojo demo $(DEMO_ARGS)

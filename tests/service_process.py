@@ -34,7 +34,7 @@ class ServiceProcess(Child):
             errors=self.stderr,
             cwd=_ROOT,
             env={
-                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+                **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ},
                 **_DEFAULTS,
                 **settings,
             },

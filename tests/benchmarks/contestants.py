@@ -83,7 +83,7 @@ class Program:
 
     def start(self, folder: Path, settings: Mapping[str, str]) -> Child:
         folder.mkdir(parents=True, exist_ok=True)
-        inherited = ("PATH", "HOME", "LANG", "JAVA_HOME")
+        inherited = ("PATH", "HOME", "LANG", "JAVA_HOME", "PYTHONPATH")
         environment = {name: os.environ[name] for name in inherited if name in os.environ}
         return Child(
             [part.format(folder=folder) for part in self._command],

@@ -47,7 +47,7 @@ async def test_p10_an_export_to_a_full_disk_names_standard_output(stage: Stage) 
             *(sys.executable, "-m", "consumer", "dead-letters", "export"),
             stdout=full,
             stderr=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], **stage.settings},
+            env={**{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}, **stage.settings},
         )
         _, said = await process.communicate()
     assert process.returncode == 1

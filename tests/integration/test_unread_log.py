@@ -47,7 +47,7 @@ async def test_p1_the_service_works_on_though_its_log_is_not_read(
         "run",
         stderr=stderr,
         env={
-            "PATH": os.environ["PATH"],
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             **stage.settings,
             "LOG_LEVEL": "debug",
             "LOG_FORMAT": "json",

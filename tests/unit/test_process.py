@@ -38,7 +38,8 @@ _ROOT = Path(__file__).parents[2]
 
 
 def environment(**settings: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT), **SETTINGS, **settings}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": path, **SETTINGS, **settings}
 
 
 def start(*arguments: str, before: str = "", **settings: str) -> "subprocess.Popen[str]":

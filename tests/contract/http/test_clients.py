@@ -18,6 +18,7 @@ from consumer.clients.bounds import BoundedResponse, ResponseTooLargeError
 from consumer.clients.deadlines import Deadlines
 from consumer.clients.http import ConnectionClient, HttpClient, SessionClient, missing_parts
 from tests.certificates import Authority
+from tests.http_clients import needs_connection_client
 from tests.raw_server import RawServer, raw_server, replying, response
 
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -44,7 +45,7 @@ def new_session(
     return session
 
 
-@pytest.fixture(params=["connection", "session"])
+@pytest.fixture(params=[pytest.param("connection", marks=needs_connection_client), "session"])
 async def open_client(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
     """A function that opens a client of a server; connections are closed at the end."""
     sessions: list[aiohttp.ClientSession] = []
@@ -83,6 +84,7 @@ def noted(notes: list[str]) -> Iterator[None]:
         notes.append("out")
 
 
+@needs_connection_client
 def test_this_aiohttp_has_all_parts() -> None:
     assert missing_parts() is None
 
@@ -364,6 +366,7 @@ async def test_the_check_comes_right_before_the_bytes_and_its_context_ends_with_
         assert server.connections == 1
 
 
+@needs_connection_client
 async def test_nothing_is_awaited_between_the_check_and_the_bytes_on_the_socket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

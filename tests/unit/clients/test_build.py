@@ -1,5 +1,10 @@
 """Which HTTP client the service sends its requests through."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,10 +14,15 @@ from consumer.clients.http import ConnectionClient, HttpClient, SessionClient
 from consumer.ops.metrics import Metrics
 from consumer.sandbox import Options, Sandbox
 from consumer.settings import load
+from tests.http_clients import needs_connection_client
 
 
 @pytest.mark.parametrize(
-    ("missing", "client", "gauge"), [(None, ConnectionClient, 0), ("timeout of connect", SessionClient, 1)]
+    ("missing", "client", "gauge"),
+    [
+        pytest.param(None, ConnectionClient, 0, marks=needs_connection_client),
+        ("timeout of connect", SessionClient, 1),
+    ],
 )
 async def test_without_a_part_of_aiohttp_every_request_goes_through_client_session_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, missing: str | None, client: type[HttpClient], gauge: float
@@ -37,3 +47,12 @@ async def test_without_a_part_of_aiohttp_every_request_goes_through_client_sessi
     warnings = [line for line in lines if line["event"] == "http.fallback"]
     assert len(warnings) == gauge
     assert all(missing in line["reason"] for line in warnings if missing)
+
+
+def test_a_process_of_the_fallback_run_has_no_connection_client() -> None:
+    """As `make test-fallback` starts the tests and whatever they start."""
+    fallback = Path(__file__).parents[2] / "fallback"
+    code = "from consumer.clients.http import missing_parts; print(missing_parts())"
+    environment = {**os.environ, "PYTHONPATH": str(fallback)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True)
+    assert ran.stdout == "ClientRequest\n"

@@ -21,6 +21,7 @@ from consumer.ops.metrics import Metrics
 from consumer.stream.flight import Flight, Phase, UserQueue
 from consumer.stream.pending import Waiting
 from consumer.sync.flight import LeaseLost
+from tests.http_clients import needs_connection_client
 from tests.unit.clients.scripted import Reply, Token, bench, in_turn
 from tests.unit.stream.in_virtual_time import in_virtual_time
 
@@ -115,6 +116,7 @@ async def test_a_refused_request_is_not_counted_as_one() -> None:
     assert b"sesamy_mailmojo_api_requests_total{" not in it.metrics.exposition()
 
 
+@needs_connection_client
 @pytest.mark.parametrize("both_clients", [ConnectionClient], indirect=True)
 @pytest.mark.usefixtures("both_clients")
 async def test_a19_a_write_that_waited_for_its_connection_is_allowed_after_that_and_not_before(
