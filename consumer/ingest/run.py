@@ -64,12 +64,14 @@ async def _serve(
     settings: Settings, endpoint: Endpoint, store: TopicStore, metrics: IngestMetrics, stopping: asyncio.Event
 ) -> None:
     host, port = settings.admin.host, settings.admin.port
+    listening = asyncio.Event()
     hosts = Hosts({host, *settings.admin.allowed_hosts})
-    probes = _probes(endpoint, store, metrics, stopping, hosts)
+    probes = _probes(endpoint, store, metrics, hosts, listening=listening, stopping=stopping)
     async with serving.serve(probes, host, port, admin.limits(), name="admin", grace=1.0) as admin_port:
         _log.info("admin.listening", host=host, port=admin_port)
         host, port, grace = settings.ingest.host, settings.ingest.port, settings.sync.shutdown_timeout
         async with serving.serve(endpoint.app(), host, port, limits(), name="ingest", grace=grace) as ingest_port:
+            listening.set()
             _log.info("ingest.listening", host=host, port=ingest_port)
             await stopping.wait()
             _log.info("ingest.stopping", in_flight=endpoint.in_flight)
@@ -82,8 +84,16 @@ def limits() -> ConnectionLimits:
 
 
 def _probes(
-    endpoint: Endpoint, store: TopicStore, metrics: IngestMetrics, stopping: asyncio.Event, hosts: Hosts
+    endpoint: Endpoint,
+    store: TopicStore,
+    metrics: IngestMetrics,
+    hosts: Hosts,
+    *,
+    listening: asyncio.Event,
+    stopping: asyncio.Event,
 ) -> web.Application:
+    """Return the admin port's application: ready is an endpoint that listens and whose events Kafka takes."""
+
     async def livez(_: web.Request) -> web.Response:
         alive = asyncio.get_running_loop().time() - store.ticked_at < _TICK_BOUND
         return _json({"alive": alive}, 200 if alive else 503)
@@ -92,6 +102,8 @@ def _probes(
         reasons = {"kafka": store.away} if store.away else {}
         if stopping.is_set():
             reasons["ingest"] = "stopping"
+        elif not listening.is_set():
+            reasons["ingest"] = "does not listen yet"
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def exposition(_: web.Request) -> web.Response:

@@ -17,11 +17,14 @@ from consumer import cli
 from consumer.ingest.endpoint import PATH, RETRY_AFTER, Endpoint
 from consumer.ingest.gate import OVERLAP, Gate
 from consumer.ingest.metrics import IngestMetrics
-from consumer.ingest.run import limits
-from consumer.ingest.store import NotStored, Place, TooLarge
+from consumer.ingest.run import _probes, limits
+from consumer.ingest.store import NotStored, Place, TooLarge, TopicStore
+from consumer.ops import admin
 from consumer.ops.tracing import Carried
 from consumer.ports import serving as ports
+from consumer.ports.hosts import Hosts
 from consumer.secret import Secret
+from consumer.settings import KafkaSettings
 
 SECRET = "open sesame"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -67,10 +70,10 @@ class Served:
         return self.metrics.registry.get_sample_value("sesamy_mailmojo_ingest_requests_total", {"status": str(status)})
 
 
-@asynccontextmanager
-async def serving(secret: Secret | None = None, pointer: str | None = None, most: int = 10) -> AsyncIterator[Served]:
-    events, metrics = Events(), IngestMetrics()
-    endpoint = Endpoint(
+def endpoint_of(
+    events: Events, metrics: IngestMetrics, secret: Secret | None = None, pointer: str | None = None, most: int = 10
+) -> Endpoint:
+    return Endpoint(
         Gate(secret or Secret(SECRET), clock=lambda: 0.0),
         events,
         metrics,
@@ -80,6 +83,12 @@ async def serving(secret: Secret | None = None, pointer: str | None = None, most
         clock=lambda: 0.0,
         most_in_flight=most,
     )
+
+
+@asynccontextmanager
+async def serving(secret: Secret | None = None, pointer: str | None = None, most: int = 10) -> AsyncIterator[Served]:
+    events, metrics = Events(), IngestMetrics()
+    endpoint = endpoint_of(events, metrics, secret, pointer, most)
     async with (
         ports.serve(endpoint.app(), "127.0.0.1", 0, limits(), name="ingest", grace=1.0) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
@@ -271,6 +280,28 @@ async def test_many_wrong_secrets_at_once_cost_few_reads(tmp_path: Path) -> None
     gate = Gate(Counted("right"), clock=lambda: 0.0)
     assert not any(await asyncio.gather(*(gate.admits(["wrong"]) for _ in range(100))))
     assert reads <= 2
+
+
+async def test_it_is_ready_only_while_it_listens() -> None:
+    metrics, listening, stopping = IngestMetrics(), asyncio.Event(), asyncio.Event()
+    store = TopicStore(KafkaSettings(), metrics)
+    probes = _probes(
+        endpoint_of(Events(), metrics), store, metrics, Hosts(set()), listening=listening, stopping=stopping
+    )
+    async with (
+        ports.serve(probes, "127.0.0.1", 0, admin.limits(), name="admin", grace=1.0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
+    ):
+
+        async def readiness() -> tuple[int, dict[str, str]]:
+            response = await client.get("/readyz")
+            return response.status, (await response.json())["reasons"]
+
+        assert await readiness() == (503, {"ingest": "does not listen yet"})
+        listening.set()
+        assert await readiness() == (200, {})
+        stopping.set()
+        assert await readiness() == (503, {"ingest": "stopping"})
 
 
 def test_without_a_secret_it_does_not_start(
