@@ -52,16 +52,24 @@ class ServiceProcess(Child):
         ]
         return [event for event in events if name is None or event.get("event") == name]
 
-    async def admin_port(self, within: float = 20) -> int:
-        """Return the port that the log names; raise AssertionError with the output if the process ends before."""
+    async def logged(self, name: str, count: int = 1, within: float = 40) -> list[dict[str, Any]]:
+        """Wait until the log holds at least `count` events of this name, and return all of them.
 
-        def listening() -> bool:
+        A thread of the process writes its log, so a line may come later than other signs of what it tells. Raises
+        AssertionError with the output if the process ends before.
+        """
+
+        def is_logged() -> bool:
             self._assert_running()
-            return bool(self.events("admin.listening"))
+            return len(self.events(name)) >= count
 
+        await wait_until(is_logged, within, what=f"{count} events {name} in the log")
+        return self.events(name)
+
+    async def admin_port(self, within: float = 40) -> int:
+        """Return the port that the log names; raise AssertionError with the output if the process ends before."""
         if self._port is None:
-            await wait_until(listening, within, what="the event admin.listening in the log")
-            self._port = int(self.events("admin.listening")[0]["port"])
+            self._port = int((await self.logged("admin.listening", within=within))[0]["port"])
         return self._port
 
     async def get(self, path: str, within: float = 5) -> tuple[int, str]:

@@ -145,7 +145,7 @@ async def _endpoint(kafka: KafkaBroker, folder: Path, topic: str) -> AsyncIterat
     process = ServiceProcess(folder / "ingest", settings, ("ingest",))
     try:
         await process.ready()
-        yield process, Load(int(process.events("ingest.listening")[0]["port"]))
+        yield process, Load(int((await process.logged("ingest.listening"))[0]["port"]))
     finally:
         process.kill()
 

@@ -200,7 +200,7 @@ async def test_requests_of_ours_yield_to_events_of_users(stage: Stage) -> None:
 async def test_p9_variables_of_kubernetes_are_ignored_and_a_misspelt_one_is_named(stage: Stage) -> None:
     of_others = {"INGEST_PORT": "tcp://10.96.0.12:8090", "KAFKA_PORT_9092_TCP": "tcp://10.96.0.13:9092"}
     service = await stage.service(SYNC_CONCURENCY="7", **of_others)
-    (warning,) = service.events("settings.doubtful")
+    (warning,) = await service.logged("settings.doubtful")
     assert "did you mean SYNC_CONCURRENCY?" in warning["reason"]
     checked = await stage.finish("check", settings={"SYNC_CONCURENCY": "7", **of_others})
     assert checked.returncode == 0, checked.output()
@@ -219,7 +219,8 @@ async def test_k14_a_dry_service_stores_no_dead_letter_and_passes_what_would_be_
     (own,) = await groups(stage.kafka) - before
     await stage.all_committed(group=own)
     assert await stage.kafka.read_all(letters) == []
-    assert {line["reason"] for line in dry.events("dead_letter.would_be_stored")} == {"malformed", "exhausted"}
+    would_be = await dry.logged("dead_letter.would_be_stored", 2)
+    assert {line["reason"] for line in would_be} == {"malformed", "exhausted"}
     assert await dry.metric("dead_letters_total") == 0
     assert await dry.metric("events_total", outcome="dead_lettered") == 2
     assert (await dry.status())["recent_dead_letters"] == []

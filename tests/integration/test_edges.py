@@ -216,6 +216,7 @@ async def test_one_audit_line_per_write_names_what_changed_and_no_value(stage: S
     service = await stage.service()
     ((partition, offset),) = await stage.send(event(user_id))
     await stage.all_committed()
+    await stop(service)  # and so its log is complete
     (line,) = [line for line in service.events() if line.get("user_id") == user_id and line["level"] == "info"]
     text = json.dumps(line)
     assert "first_name" in text
@@ -223,4 +224,3 @@ async def test_one_audit_line_per_write_names_what_changed_and_no_value(stage: S
     assert "sesamy_tag_v-000001" in text
     assert (line["partition"], line["offsets"]) == (partition, [offset])
     assert not any(value in service.output() for value in ("Hemmelig", "Navnesen", "99999999"))
-    await stop(service)

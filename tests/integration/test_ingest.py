@@ -6,7 +6,7 @@ import re
 import resource
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import aiohttp
 import pytest
@@ -50,16 +50,16 @@ def user(number: int) -> bytes:
 class Ingest:
     """A running endpoint."""
 
-    def __init__(self, process: ServiceProcess) -> None:
+    def __init__(self, process: ServiceProcess, port: int) -> None:
         self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/events"
 
-    @property
-    def port(self) -> int:
-        return int(self.process.events("ingest.listening")[0]["port"])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/events"
+    @classmethod
+    async def ready(cls, process: ServiceProcess) -> Self:
+        """Wait until the endpoint takes events."""
+        await process.ready()
+        return cls(process, int((await process.logged("ingest.listening"))[0]["port"]))
 
     async def post(self, session: aiohttp.ClientSession, body: bytes, secret: str = SECRET) -> Answer:
         headers = {"X-Webhook-Secret": secret, "Content-Type": "application/json"}
@@ -79,9 +79,7 @@ class Ingest:
 @pytest.fixture
 def ingest(service_process: StartService) -> Callable[[str], Awaitable[Ingest]]:
     async def start(topic: str) -> Ingest:
-        process = service_process("ingest", KAFKA_TOPIC=topic, INGEST_PORT="0", INGEST_SECRET=SECRET)
-        await process.ready()
-        return Ingest(process)
+        return await Ingest.ready(service_process("ingest", KAFKA_TOPIC=topic, INGEST_PORT="0", INGEST_SECRET=SECRET))
 
     return start
 
@@ -276,9 +274,9 @@ async def test_p4_half_requests_keep_no_event_out(
     kafka: KafkaBroker, topic: NewTopic, service_process: StartService, first: bytes
 ) -> None:
     name = await topic(4)
-    it = Ingest(service_process("ingest", KAFKA_TOPIC=name, INGEST_PORT="0", INGEST_SECRET=SECRET))
-    resource.prlimit(it.process.pid, resource.RLIMIT_NOFILE, (256, 256))
-    await it.process.ready()
+    process = service_process("ingest", KAFKA_TOPIC=name, INGEST_PORT="0", INGEST_SECRET=SECRET)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    it = await Ingest.ready(process)
     async with crowd(it.port, 306, first), aiohttp.ClientSession() as session:
         async with asyncio.timeout(20):
             for number in range(100):

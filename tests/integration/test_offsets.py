@@ -59,8 +59,8 @@ async def test_a_commit_below_the_logs_start_goes_on_from_there_and_says_what_wa
     assert stage.stale(users[6:]) == {}
     assert len(stage.requests_since(0, "get_user")) == 4
     assert await service.metric("records_lost_total") == 4
+    await stop(service)  # and so its log is complete
     assert [line for line in service.events() if line["level"] == "error" and "lost" in str(line)]
-    await stop(service)
 
 
 async def test_aborted_transactions_are_not_read_and_lag_reaches_0_behind_their_markers(stage: Stage) -> None:

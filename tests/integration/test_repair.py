@@ -172,8 +172,7 @@ async def test_k6_ingest_follows_brokers_that_move_and_uses_a_renewed_password(s
             INGEST_SECRET=SECRET,
             INGEST_PORT="0",
         )
-        await process.ready()
-        ingest = Ingest(process)
+        ingest = await Ingest.ready(process)
         async with aiohttp.ClientSession() as session:
             await ingest.post_until_stored(session, webhook(1))
 

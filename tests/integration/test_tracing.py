@@ -122,6 +122,6 @@ async def test_without_the_extra_everything_works(stage: Stage, tmp_path: Path) 
     service = await stage.service(PYTHONPATH=str(tmp_path), OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     await stage.all_committed()
     assert stage.stale([user_id]) == {}
-    assert service.events("tracing.not_installed")
+    assert await service.logged("tracing.not_installed")
     assert {record.traceparent for record in stage.log.records} == {None}
     await stop(service)

@@ -61,10 +61,10 @@ async def test_k1_a_record_that_cannot_be_decoded_is_a_dead_letter_without_conte
     assert (marks["dead-letter-partition"], marks["dead-letter-offset"]) == ("2", str(appended.offset + 3))
     assert marks["dead-letter-truncated"] == "true"
     assert stage.stale([*users[:3], *users[4:]]) == {}
+    await stop(service)  # and so its log is complete
     (line,) = [line for line in service.output().splitlines() if "record.undecodable" in line]
     assert '"partition":2' in line.replace(" ", "")
     assert f'"offset":{appended.offset + 3}' in line.replace(" ", "")
-    await stop(service)
 
     recording = f"{service.stdout}.ndjson"
     replayed = await told(stage, "replay", "--from", f"topic:{stage.topic}", "--to", recording)
