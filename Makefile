@@ -9,13 +9,25 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test test-fallback demo lint format bench load-test soak wheel clean
+.PHONY: help test test-unit test-kafka test-deploy test-browser test-fallback demo lint format bench load-test soak wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: lint ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
 	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
+
+test-unit: $(DEV) ## the tests that need neither Java nor a browser
+	$(BIN)/pytest tests/unit tests/contract tests/simulation $(TEST_ARGS)
+
+test-kafka: $(DEV) ## the tests with a real Kafka
+	$(BIN)/pytest tests/integration tests/chaos $(TEST_ARGS)
+
+test-deploy: $(DEV) ## the tests of image, chart, alerts and workflows (Helm, promtool, actionlint)
+	$(BIN)/pytest tests/deploy $(TEST_ARGS)
+
+test-browser: $(DEV) ## the tests of the pages in a real Chromium
+	$(BIN)/pytest tests/browser $(TEST_ARGS)
 
 test-fallback: $(DEV) ## every test with an aiohttp that lacks a part, so that requests go through ClientSession
 	PYTHONPATH=$(CURDIR)/tests/fallback $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)

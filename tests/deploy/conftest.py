@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 _WHERE = {
+    "actionlint": "go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
     "helm": "go install helm.sh/helm/v3/cmd/helm@v3.22.0",
     "promtool": "apt-get install prometheus",
 }

@@ -10,7 +10,7 @@ from consumer.settings.tree import table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = sorted(path for folder in ("consumer", "schemas", "tests") for path in (ROOT / folder).rglob("*.py"))
 
 
