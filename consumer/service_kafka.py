@@ -11,7 +11,6 @@ from aiokafka.errors import KafkaError
 from consumer import kafka, kafka_clients
 from consumer.failure import Failure
 from consumer.kafka_clients import ReplaceableClient
-from consumer.kafka_factory import KafkaFactory
 from consumer.settings import Settings
 from consumer.stream.limits import Limits
 from consumer.stream.start_offsets import Layout
@@ -20,9 +19,7 @@ _START_SECONDS: Final = 8.0
 """Until a consumer that cannot find a broker has failed to start."""
 
 
-async def connect(
-    settings: Settings, stack: AsyncExitStack, limits: Limits, clients: KafkaFactory
-) -> ReplaceableClient[AIOKafkaAdminClient]:
+async def connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> ReplaceableClient[AIOKafkaAdminClient]:
     """Start the client that asks about the group and the topic; it cannot keep the service from ending.
 
     Raises:
@@ -30,7 +27,7 @@ async def connect(
     """
     own, patience = settings.kafka, {"request_timeout_ms": int(limits.call_timeout * 1000)}
     cluster = ReplaceableClient(
-        lambda: clients.admin(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
+        lambda: AIOKafkaAdminClient(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
     )
     stack.push_async_callback(cluster.close)
     try:
@@ -40,7 +37,7 @@ async def connect(
     return cluster
 
 
-async def start_consumer(settings: Settings, more: Mapping[str, Any], clients: KafkaFactory) -> AIOKafkaConsumer:
+async def start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafkaConsumer:
     """Return a started consumer of the group, which has not subscribed yet.
 
     Raises:
@@ -48,7 +45,7 @@ async def start_consumer(settings: Settings, more: Mapping[str, Any], clients: K
     """
 
     def build() -> AIOKafkaConsumer:
-        return clients.consumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
+        return AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
 
     try:
         return await kafka_clients.start(build, settings.kafka, _START_SECONDS)
@@ -67,12 +64,3 @@ async def layout(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str, gr
     async with cluster.use() as client:
         leaders = await kafka_clients.partition_leaders(client, topic)
         return Layout(leaders, await kafka.group_offsets(client, group_id, topic, len(leaders)))
-
-
-async def start_reader(
-    settings: Settings, more: Mapping[str, Any], clients: KafkaFactory, limits: Limits
-) -> AIOKafkaConsumer:
-    """Return a started consumer outside any group. Raises as `kafka_clients.start`."""
-    return await kafka_clients.start(
-        lambda: clients.consumer(**kafka.reader_arguments(settings.kafka), **more), settings.kafka, limits.call_timeout
-    )

@@ -1,0 +1,115 @@
+"""Fetches, and how a node holds one until there are records.
+
+A broker answers an empty fetch after `fetch.max.wait.ms`, here 100 ms, and the consumer sends the next one: ten a
+second that change nothing. So an empty fetch is held up to a second here, but whatever cannot wait ends it when a
+broker would have answered: a request behind it on its connection, or a consumer that wants to fetch something else.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.simulation.kafka.network import Wire
+from tests.simulation.kafka.topics import UNKNOWN_TOPIC_OR_PARTITION, Partition
+from tests.simulation.timeline import Handle, Timeline
+
+OFFSET_OUT_OF_RANGE: Final = 1
+NOT_LEADER: Final = 6
+
+_HELD: Final = 1.0
+_NOTHING: Final[tuple[Any, ...]] = (-1, -1, -1, [], -1, b"")
+
+Find = Callable[[str, int], "Partition | None"]
+
+
+class Fetch:
+    """One fetch, from its arrival to its response."""
+
+    def __init__(self, timeline: Timeline, node_id: int, wire: Wire, request: Any, find: Find) -> None:
+        self._timeline = timeline
+        self._node_id = node_id
+        self._wire = wire
+        self._request = request
+        self._find = find
+        self._began = timeline.now
+        self._max_wait = max(0.001, request.max_wait_time / 1000)
+        self._partitions: list[Partition] = []
+        self._ends: Handle | None = None
+
+    def begin(self) -> None:
+        """Answer at once if there is something to tell, and hold it otherwise."""
+        if self._try():
+            return
+        for topic, parts in self._request.topics:
+            for part in parts:
+                partition = self._find(topic, part[0])
+                if partition is not None:
+                    partition.log.changed.add(self._look)
+                    self._partitions.append(partition)
+        self._wire.hurry = self._hurry
+        self._end_in(max(self._max_wait, _HELD))
+
+    def _hurry(self) -> None:
+        waited = self._timeline.now - self._began
+        left = math.ceil(waited / self._max_wait or 1) * self._max_wait - waited
+        if self._ends is not None and self._ends.when > self._timeline.now + left:
+            self._end_in(left)
+
+    def _end_in(self, seconds: float) -> None:
+        if self._ends is not None:
+            self._ends.cancel()
+        self._ends = self._timeline.after(seconds, self._end)
+
+    def _look(self) -> None:
+        if not self._wire.is_open:
+            self._let_go()
+        elif not self._wire.path.node.frozen:
+            self._try()
+
+    def _end(self) -> None:
+        if self._wire.path.node.frozen:
+            self._end_in(self._max_wait)
+            return
+        self._let_go()
+        self._wire.reply(self._response()[0])
+
+    def _try(self) -> bool:
+        response, tells = self._response()
+        if tells:
+            self._let_go()
+            self._wire.reply(response)
+        return tells
+
+    def _let_go(self) -> None:
+        for partition in self._partitions:
+            partition.log.changed.discard(self._look)
+        self._partitions.clear()
+        if self._ends is not None:
+            self._ends.cancel()
+            self._ends = None
+
+    def _response(self) -> tuple[Any, bool]:
+        request, tells = self._request, False
+        left = request.max_bytes
+        topics = []
+        for topic, parts in request.topics:
+            found = []
+            for number, _, offset, _, max_bytes in parts:
+                answer = self._part(self._find(topic, number), offset, min(max_bytes, left))
+                tells |= bool(answer[0] or answer[-1])
+                left = max(0, left - len(answer[-1]))
+                found.append((number, *answer))
+            topics.append((topic, found))
+        return request.RESPONSE_TYPE(0, 0, 0, topics), tells
+
+    def _part(self, partition: Partition | None, offset: int, max_bytes: int) -> tuple[Any, ...]:
+        if partition is None:
+            return (UNKNOWN_TOPIC_OR_PARTITION, *_NOTHING)
+        if partition.leader != self._node_id:
+            return (NOT_LEADER, *_NOTHING)
+        log = partition.log
+        if not log.start <= offset <= log.end:
+            return (OFFSET_OUT_OF_RANGE, *_NOTHING)
+        committed_only = bool(self._request.isolation_level)
+        got = log.fetch(offset, max_bytes, committed_only=committed_only)
+        return (0, log.end, log.last_stable_offset, log.start, got.aborted, -1, got.data)
