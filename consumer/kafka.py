@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -30,6 +29,7 @@ from msgspec import Struct
 
 from consumer import kafka_stopping, kafka_tls
 from consumer.failure import Failure
+from consumer.kafka_factory import AIOKAFKA, KafkaFactory, bootstrap_failure
 from consumer.partitioner import partition_of
 from consumer.records import fetching
 from consumer.settings import KafkaSettings
@@ -39,7 +39,6 @@ T = TypeVar("T")
 stop = kafka_stopping.stop
 fetching.install()  # every consumer is configured here, and none may end on a record that it cannot decode
 
-_CONNECT_SECONDS = 5.0
 _CALL_SECONDS = 8.0
 _PATIENCE = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, _CALL_SECONDS)
 """Seconds for each attempt to ask some node for the topics."""
@@ -142,16 +141,16 @@ def letter_producer_arguments(kafka: KafkaSettings, seconds: float) -> dict[str,
 
 
 @asynccontextmanager
-async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(kafka: KafkaSettings, clients: KafkaFactory = AIOKAFKA) -> AsyncIterator[AIOKafkaAdminClient]:
     """Enclose the use of an admin client; whatever Kafka refuses inside is a Failure.
 
     Raises:
         Failure: Kafka cannot be reached within about 5 s, or refuses; the text names the settings.
     """
     arguments = connection_arguments(kafka)
-    if (failure := await bootstrap_failure(kafka, arguments)) is not None:
+    if (failure := await bootstrap_failure(kafka, arguments, clients)) is not None:
         raise Failure(explain(kafka, failure)) from failure
-    client = AIOKafkaAdminClient(**arguments, request_timeout_ms=int(_CALL_SECONDS * 1000))
+    client = clients.admin(**arguments, request_timeout_ms=int(_CALL_SECONDS * 1000))
     try:
         async with asyncio.timeout(_CALL_SECONDS):
             await client.start()
@@ -162,24 +161,26 @@ async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def topic_partitions(kafka: KafkaSettings, names: Collection[str]) -> dict[str, int]:
+async def topic_partitions(
+    kafka: KafkaSettings, names: Collection[str], clients: KafkaFactory = AIOKAFKA
+) -> dict[str, int]:
     """Return how many partitions each of these topics has; a topic that does not exist is left out, never created.
 
     Raises:
         Failure: as `admin`.
     """
-    async with admin(kafka) as client:
+    async with admin(kafka, clients) as client:
         return await count_partitions(client, names)
 
 
-async def require_topics(kafka: KafkaSettings) -> None:
+async def require_topics(kafka: KafkaSettings, clients: KafkaFactory = AIOKAFKA) -> None:
     """Refuse to go on without the topics: subscribing to a missing one would create it where the broker allows that.
 
     Raises:
         Failure: one is missing, or as `admin`.
     """
     wanted = {kafka.topic: "KAFKA_TOPIC", kafka.dead_letter_topic: "KAFKA_DEAD_LETTER_TOPIC"}
-    there = await topic_partitions(kafka, list(wanted))
+    there = await topic_partitions(kafka, list(wanted), clients)
     if missing := {name: setting for name, setting in wanted.items() if name not in there}:
         raise Failure(missing_topics(kafka, missing))
 
@@ -322,29 +323,6 @@ def _otherwise(kafka: KafkaSettings) -> str:
         "SASL_SSL": "a client certificate: see KAFKA_SSL_CERTFILE",
     }[kafka.security_protocol]
     return f"KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}, and that port may want {wanted}"
-
-
-async def bootstrap_failure(kafka: KafkaSettings, arguments: Mapping[str, Any]) -> Exception | None:
-    """Connect to the bootstrap servers at once until one answers, and return why none did, or None.
-
-    aiokafka itself keeps the reasons to its log. `arguments` are those of `connection_arguments`.
-    """
-    own = {key: value for key, value in arguments.items() if key != "bootstrap_servers"}
-
-    async def connect(host: str, port: int) -> Exception | None:
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                connection = await create_conn(host, port, request_timeout_ms=int(_CONNECT_SECONDS * 1000), **own)
-        except (KafkaError, OSError) as error:
-            return error
-        await connection.close()
-        return None
-
-    hosts = collect_hosts(kafka.bootstrap_servers)
-    failures = await asyncio.gather(*(connect(host, port) for host, port, _ in hosts))
-    if not all(failures):
-        return None
-    return min(failures, key=lambda failure: isinstance(failure, TimeoutError))  # the most telling one first
 
 
 def _text(error: BaseException) -> str:

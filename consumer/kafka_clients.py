@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from consumer import kafka
+from consumer.kafka_factory import AIOKAFKA, KafkaFactory
 from consumer.settings import KafkaSettings
 
 _log = structlog.get_logger("kafka_clients")
@@ -84,10 +85,16 @@ class ReplaceableProducer(ReplaceableClient[AIOKafkaProducer]):
     """
 
     def __init__(
-        self, arguments: Callable[[], Mapping[str, Any]], settings: KafkaSettings, *, timeout: float, tolerated: int = 1
+        self,
+        arguments: Callable[[], Mapping[str, Any]],
+        settings: KafkaSettings,
+        *,
+        timeout: float,
+        tolerated: int = 1,
+        clients: KafkaFactory = AIOKAFKA,
     ) -> None:
         """Connect with these arguments; more than `tolerated` failures in a row replace the producer."""
-        super().__init__(lambda: AIOKafkaProducer(**arguments()), settings, timeout=timeout)
+        super().__init__(lambda: clients.producer(**arguments()), settings, timeout=timeout)
         self._tolerated = tolerated
         self._failures = 0
 

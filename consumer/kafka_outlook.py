@@ -12,6 +12,7 @@ from msgspec import Struct
 from consumer import kafka
 from consumer.clock import Clock
 from consumer.failure import Failure
+from consumer.kafka_factory import AIOKAFKA, KafkaFactory, bootstrap_failure
 from consumer.settings import KafkaSettings
 
 _log = structlog.get_logger("kafka")
@@ -29,14 +30,14 @@ class Outlook(Struct, frozen=True):
     """Why a new client would not work, naming the settings; None if it would."""
 
 
-async def look(settings: KafkaSettings) -> Outlook:
+async def look(settings: KafkaSettings, clients: KafkaFactory = AIOKAFKA) -> Outlook:
     """Read secrets and certificates again, and connect to the bootstrap servers with them, in about five seconds."""
     await settings.sasl_password.reload()
     try:
         arguments = await asyncio.to_thread(kafka.connection_arguments, settings)
     except Failure as failure:
         return Outlook(away=False, reason=str(failure))
-    error = await kafka.bootstrap_failure(settings, arguments)
+    error = await bootstrap_failure(settings, arguments, clients)
     if error is None:
         return Outlook(away=False)
     return Outlook(away=_is_away(error), reason=kafka.explain(settings, error))

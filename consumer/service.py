@@ -1,10 +1,7 @@
 """The composition root: builds everything from the settings, runs it, and stops it in order."""
 
 import asyncio
-import os
 import platform
-import random
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -12,12 +9,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from consumer import kafka, kafka_clients, kafka_outlook, service_kafka
+from consumer import kafka, kafka_outlook, service_kafka
 from consumer.clients.build import open_clients
-from consumer.clock import suspended_time
 from consumer.failure import Failure
 from consumer.kafka_connections import ConnectionWatch
 from consumer.mapping.state import Rules
@@ -45,6 +40,7 @@ from consumer.stream.source import Source
 from consumer.stream.start_offsets import StartOffsets
 from consumer.stream.user_queues import UserQueues
 from consumer.stream.worker import RetryPolicy, Worker
+from consumer.surroundings import Surroundings
 from consumer.sync.controls import Controls
 from consumer.sync.evidence import Evidence
 from consumer.sync.freezes import Freezes
@@ -140,28 +136,36 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, metrics: Metrics | None = None, *, consumer_options: Mapping[str, Any] | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    surroundings: Surroundings | None = None,
+    consumer_options: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Service]:
     """Build the service, connected and listening, and close it in order.
 
-    `consumer_options` are more arguments of aiokafka's consumers, for brokers that need them (the demo's mock).
+    `surroundings` are the real ones by default. `consumer_options` are more arguments of aiokafka's consumers, for
+    brokers that need them (the demo's mock).
 
     Raises:
         Failure: Kafka is out of reach, a topic is missing, or the admin port is taken.
     """
-    metrics, more = metrics or Metrics(), consumer_options or {}
+    metrics, more, given = metrics or Metrics(), consumer_options or {}, surroundings or Surroundings()
+    clocks, rng = given.clocks, given.rng
     metrics.build_info.labels(version("sesamy-mailmojo"), platform.python_version(), settings.group_id).set(1)
     topic = settings.kafka.topic
-    await kafka.require_topics(settings.kafka)
+    await kafka.require_topics(settings.kafka, given.kafka)
     async with AsyncExitStack() as stack:
-        membership = Membership(settings.kafka.session_timeout, suspended_time)
-        tracing = await stack.enter_async_context(open_tracing(settings, os.environ))
+        membership = Membership(settings.kafka.session_timeout, clocks.suspended)
+        tracing = await stack.enter_async_context(open_tracing(settings, given.environment))
         clients = await stack.enter_async_context(
             open_clients(
                 settings,
                 metrics,
                 write_timeout=membership.write_timeout,
                 inject=tracing.inject if tracing else None,
+                http=given.http,
+                clocks=clocks,
             )
         )
         limits = Limits(
@@ -170,23 +174,28 @@ async def open_service(
             heartbeat_interval=kafka.heartbeat_interval(settings.kafka),
             shutdown_timeout=settings.sync.shutdown_timeout,
         )
-        outgoing = await stack.enter_async_context(open_outgoing(settings, metrics))
-        cluster = await service_kafka.connect(settings, stack, limits)
-        rng = random.Random()  # noqa: S311 - jitter, not a secret
+        outgoing = await stack.enter_async_context(open_outgoing(settings, metrics, given.kafka, clocks.wall))
+        cluster = await service_kafka.connect(settings, stack, limits, given.kafka)
 
-        ledger = Ledger(metrics, time.time)
-        recent = Recent(time.time)
+        ledger = Ledger(metrics, clocks.wall)
+        recent = Recent(clocks.wall)
         stored, is_dry = outgoing.dead_letters, settings.sync.dry_run
         dead_letters: DeadLetters = stored if is_dry else RememberedDeadLetters(stored, recent)
         malformed = MalformedRecords(dead_letters, ledger)
-        late_writes = LateWrites(outgoing.request_sync, membership, clock=suspended_time, metrics=metrics)
+        late_writes = LateWrites(outgoing.request_sync, membership, clock=clocks.suspended, metrics=metrics)
         queues: UserQueues
 
         def retry_now(user_ids: Iterable[str]) -> None:
             queues.retry_now(user_ids)
 
-        freezes = Freezes(suspended_time)
-        evidence = Evidence(metrics, clock=suspended_time, released=retry_now, frozen_since=freezes.since)
+        freezes = Freezes(clocks.suspended)
+        evidence = Evidence(
+            metrics,
+            clock=clocks.suspended,
+            wall_clock=clocks.wall,
+            released=retry_now,
+            frozen_since=freezes.since,
+        )
         controls = Controls(clients.sesamy, clients.mailmojo, evidence)
         trials = Trials(evidence, controls, retry_now, rng)
         queues = UserQueues(
@@ -195,7 +204,7 @@ async def open_service(
             concurrency=settings.sync.concurrency,
             linger=settings.sync.linger,
             coalesce=settings.sync.coalesce,
-            clock=time.monotonic,
+            clock=clocks.monotonic,
             wrote=recent.wrote,
             watch=late_writes,
             dropped=evidence.forget_all,
@@ -218,11 +227,7 @@ async def open_service(
         )
         lookup = RecordLookup(
             topic,
-            lambda: kafka_clients.start(
-                lambda: AIOKafkaConsumer(**kafka.reader_arguments(settings.kafka), **more),
-                settings.kafka,
-                limits.call_timeout,
-            ),
+            partial(service_kafka.start_reader, settings, more, given.kafka, limits),
         )
         stack.push_async_callback(lookup.close)
         worker = Worker(
@@ -232,7 +237,7 @@ async def open_service(
             ledger,
             retry=retry,
             metrics=metrics,
-            wall_clock=time.time,
+            wall_clock=clocks.wall,
             new_trace=tracing.sync if tracing else None,
         )
         give_up = GivingUp(ledger, dead_letters, lookup.letter, retry, evidence.forget)
@@ -244,19 +249,19 @@ async def open_service(
             malformed,
             vendor_id=settings.sesamy.vendor_id,
             value_pointer=settings.kafka.value_pointer,
-            clock=time.monotonic,
+            clock=clocks.monotonic,
             carried=tracing.carried if tracing else None,
         )
 
         async def build() -> Source:
-            consumer = await service_kafka.start_consumer(settings, more)
+            consumer = await service_kafka.start_consumer(settings, more, given.kafka)
             starts = StartOffsets(
                 consumer,
                 lambda: service_kafka.layout(cluster, topic, settings.group_id),
                 topic=topic,
                 reset="latest" if settings.kafka.auto_offset_reset == "latest" else "earliest",
                 metrics=metrics,
-                clock=time.monotonic,
+                clock=clocks.monotonic,
             )
             committer = Committer(
                 consumer,
@@ -269,7 +274,7 @@ async def open_service(
             )
             return Source(
                 consumer,
-                PartitionStarts(starts, timeout=limits.call_timeout, wall_clock=time.time, counted=share.counted),
+                PartitionStarts(starts, timeout=limits.call_timeout, wall_clock=clocks.wall, counted=share.counted),
                 intake,
                 committer,
                 queues=queues,
@@ -280,13 +285,13 @@ async def open_service(
                 limits=limits,
                 metrics=metrics,
                 share=share,
-                connections=ConnectionWatch(consumer, timeout=limits.connection_timeout, clock=time.monotonic),
+                connections=ConnectionWatch(consumer, timeout=limits.connection_timeout, clock=clocks.monotonic),
                 polled=tracing.polled if tracing and tracing.records_spans else None,
             )
 
         group = Group(
             build,
-            partial(kafka_outlook.look, settings.kafka),
+            partial(kafka_outlook.look, settings.kafka, given.kafka),
             partial(kafka_outlook.credentials, settings.kafka),
             partial(kafka.explain, settings.kafka),
             limits=limits,
@@ -307,17 +312,19 @@ async def open_service(
             dead_letters=outgoing.dead_letters,
             share=share,
             late_writes=late_writes,
+            clocks=clocks,
         )
         service = Service(parts, worker, give_up, freezes, trials)
-        service.admin_port = await stack.enter_async_context(
-            admin.serve(
-                settings.admin.host,
-                settings.admin.port,
-                service.overview,
-                metrics,
-                allowed_hosts=settings.admin.allowed_hosts,
+        if given.has_admin_port:
+            service.admin_port = await stack.enter_async_context(
+                admin.serve(
+                    settings.admin.host,
+                    settings.admin.port,
+                    service.overview,
+                    metrics,
+                    allowed_hosts=settings.admin.allowed_hosts,
+                )
             )
-        )
         yield service
 
 

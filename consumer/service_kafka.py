@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from consumer import kafka, kafka_clients
 from consumer.failure import Failure
 from consumer.kafka_clients import ReplaceableClient
+from consumer.kafka_factory import KafkaFactory
 from consumer.settings import Settings
 from consumer.stream.limits import Limits
 from consumer.stream.start_offsets import Layout
@@ -19,7 +20,9 @@ _START_SECONDS: Final = 8.0
 """Until a consumer that cannot find a broker has failed to start."""
 
 
-async def connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> ReplaceableClient[AIOKafkaAdminClient]:
+async def connect(
+    settings: Settings, stack: AsyncExitStack, limits: Limits, clients: KafkaFactory
+) -> ReplaceableClient[AIOKafkaAdminClient]:
     """Start the client that asks about the group and the topic; it cannot keep the service from ending.
 
     Raises:
@@ -27,7 +30,7 @@ async def connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> 
     """
     own, patience = settings.kafka, {"request_timeout_ms": int(limits.call_timeout * 1000)}
     cluster = ReplaceableClient(
-        lambda: AIOKafkaAdminClient(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
+        lambda: clients.admin(**kafka.connection_arguments(own) | patience), own, timeout=limits.call_timeout
     )
     stack.push_async_callback(cluster.close)
     try:
@@ -37,7 +40,7 @@ async def connect(settings: Settings, stack: AsyncExitStack, limits: Limits) -> 
     return cluster
 
 
-async def start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafkaConsumer:
+async def start_consumer(settings: Settings, more: Mapping[str, Any], clients: KafkaFactory) -> AIOKafkaConsumer:
     """Return a started consumer of the group, which has not subscribed yet.
 
     Raises:
@@ -45,7 +48,7 @@ async def start_consumer(settings: Settings, more: Mapping[str, Any]) -> AIOKafk
     """
 
     def build() -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
+        return clients.consumer(**{**kafka.consumer_arguments(settings.kafka, settings.group_id), **more})
 
     try:
         return await kafka_clients.start(build, settings.kafka, _START_SECONDS)
@@ -64,3 +67,12 @@ async def layout(cluster: ReplaceableClient[AIOKafkaAdminClient], topic: str, gr
     async with cluster.use() as client:
         leaders = await kafka_clients.partition_leaders(client, topic)
         return Layout(leaders, await kafka.group_offsets(client, group_id, topic, len(leaders)))
+
+
+async def start_reader(
+    settings: Settings, more: Mapping[str, Any], clients: KafkaFactory, limits: Limits
+) -> AIOKafkaConsumer:
+    """Return a started consumer outside any group. Raises as `kafka_clients.start`."""
+    return await kafka_clients.start(
+        lambda: clients.consumer(**kafka.reader_arguments(settings.kafka), **more), settings.kafka, limits.call_timeout
+    )

@@ -8,12 +8,13 @@ import structlog
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.credentials import ClientCredentials, StaticToken
 from consumer.clients.errors import Api
-from consumer.clients.http import ConnectionClient, HttpClient, SessionClient, missing_parts
+from consumer.clients.http import ConnectionClient, HttpClientFactory, SessionClient, missing_parts
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
 from consumer.clients.transport import Transport
 from consumer.clients.wire import WRITE_TIMEOUT, Wire, open_session
+from consumer.clock import REAL_CLOCKS, Clocks
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
@@ -53,13 +54,15 @@ async def open_clients(
     *,
     write_timeout: float = WRITE_TIMEOUT,
     inject: Callable[[dict[str, str]], None] | None = None,
+    http: HttpClientFactory | None = None,
+    clocks: Clocks = REAL_CLOCKS,
 ) -> AsyncIterator[Clients]:
     """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's.
 
     `write_timeout` bounds each request to Mailmojo, in seconds; `inject` adds the trace context to the headers of each
-    request, where somebody traces.
+    request, where somebody traces. `http` makes what sends the requests, tokens' too; None chooses.
     """
-    client = _client(metrics)
+    client, token_client = http or _client(metrics), http or SessionClient
     async with open_session() as session:
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
@@ -68,9 +71,11 @@ async def open_clients(
             settings.sesamy.token_url,
             settings.sesamy.client_id,
             settings.sesamy.client_secret,
-            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies),
+            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies, client=token_client),
             audience=settings.sesamy.audience,
             pause=sesamy_gate.close,
+            clock=clocks.suspended,
+            wall_clock=clocks.wall,
         )
         sesamy = Transport(
             "sesamy",
@@ -78,6 +83,7 @@ async def open_clients(
             Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies, client=client),
             sesamy_gate,
             credentials,
+            wall_clock=clocks.wall,
         )
         mailmojo_gate = QuotaGate(
             "mailmojo", settings.mailmojo.requests_per_second, settings.mailmojo.burst, metrics=metrics, share=0
@@ -95,18 +101,26 @@ async def open_clients(
                 client=client,
             ),
             mailmojo_gate,
-            StaticToken(settings.mailmojo.api_token),
+            StaticToken(settings.mailmojo.api_token, clock=clocks.suspended),
+            wall_clock=clocks.wall,
         )
         contacts = MailmojoClient(mailmojo, settings.mailmojo.list_id)
         yield Clients(
             SesamyClient(sesamy),
             contacts,
-            AccountFields(mailmojo, settings.mailmojo.fields_path, ACCOUNT_FIELDS, metrics, prove=contacts.prove),
+            AccountFields(
+                mailmojo,
+                settings.mailmojo.fields_path,
+                ACCOUNT_FIELDS,
+                metrics,
+                prove=contacts.prove,
+                clock=clocks.monotonic,
+            ),
             {"sesamy": sesamy_gate, "mailmojo": mailmojo_gate},
         )
 
 
-def _client(metrics: Metrics) -> type[HttpClient]:
+def _client(metrics: Metrics) -> HttpClientFactory:
     """Return what sends the requests of both APIs; tokens are asked for through `ClientSession`."""
     missing = missing_parts()
     metrics.http_fallback.set(missing is not None)

@@ -11,7 +11,7 @@ What aiohttp does not document and this module needs is listed in `missing_parts
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Final, Protocol
 
@@ -81,6 +81,10 @@ class HttpClient(Protocol):
             ResponseTooLargeError, UnreadableResponseError: the response exceeds the bounds of `bounds.py`.
             aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: no connection, or no proper response.
         """
+
+
+HttpClientFactory = Callable[..., HttpClient]
+"""Makes a client; the arguments are those of `HttpClient.__init__`."""
 
 
 class ConnectionClient(HttpClient):

@@ -26,7 +26,7 @@ from consumer.clients.bounds import (
 )
 from consumer.clients.deadlines import Deadlines
 from consumer.clients.errors import Api, ApiError, LocalFault, TooLarge, Unavailable, Unreachable
-from consumer.clients.http import Answer, HttpClient, SessionClient
+from consumer.clients.http import Answer, HttpClient, HttpClientFactory, SessionClient
 from consumer.ops.metrics import Metrics
 from consumer.settings.proxies import Proxies, Proxy
 
@@ -111,7 +111,7 @@ class Wire:
         timeout: float = READ_TIMEOUT,
         inject: Callable[[dict[str, str]], None] | None = None,
         proxies: Proxies | None = None,
-        client: type[HttpClient] = SessionClient,
+        client: HttpClientFactory = SessionClient,
     ) -> None:
         """Send with this session, through one `client` for each origin.
 

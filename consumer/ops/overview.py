@@ -2,7 +2,6 @@
 
 import asyncio
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from consumer.clients.build import Clients
+from consumer.clock import Clocks
 from consumer.ops.history import INTERVAL, History, totals
 from consumer.ops.metrics import Metrics
 from consumer.ops.recent import Recent
@@ -45,6 +45,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     late_writes: LateWrites
     dead_letters: DeadLetterStore
     share: QuotaShare
+    clocks: Clocks
 
 
 class Overview:
@@ -52,8 +53,8 @@ class Overview:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._history = History(parts.metrics, time.monotonic)
-        self._started_at = time.time()
+        self._history = History(parts.metrics, parts.clocks.monotonic)
+        self._started_at = parts.clocks.wall()
         self._version = version("sesamy-mailmojo")
         # Everything that the owner of the consumer awaits ends within the session time-out (`stream/source.py`).
         self._stuck_after = max(_STUCK_AFTER, parts.settings.kafka.session_timeout)
@@ -108,7 +109,7 @@ class Overview:
         status = {
             "version": self._version,
             "python": platform.python_version(),
-            "now": time.time(),
+            "now": parts.clocks.wall(),
             "started_at": self._started_at,
             "instance": parts.settings.kafka.client_id,
             "topic": parts.settings.kafka.topic,
@@ -210,4 +211,4 @@ class Overview:
     def _oldest_pending(self) -> float:
         arrivals = (self._parts.queues.oldest_arrival(), self._parts.malformed.oldest_arrival())
         oldest = min((arrived for arrived in arrivals if arrived is not None), default=None)
-        return 0.0 if oldest is None else round(time.monotonic() - oldest, 3)
+        return 0.0 if oldest is None else round(self._parts.clocks.monotonic() - oldest, 3)

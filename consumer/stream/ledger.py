@@ -36,12 +36,17 @@ class Ledger:
         self._earlier: dict[int, PartitionOffsets] = {}
         """Those of the generation before, of partitions that this one has as well and has not started."""
         self._generation = -1
+        self._on_done: Callable[[], None] = lambda: None
         self._map_bound = offset_map.BOUND
         self._maps: dict[int, tuple[tuple[int, int], str]] = {}
         self._results = SyncResults(wall_clock)
 
     def begin(
-        self, generation: int, starts: Mapping[int, tuple[int, str | None]], waiting: Collection[int] = ()
+        self,
+        generation: int,
+        starts: Mapping[int, tuple[int, str | None]],
+        waiting: Collection[int] = (),
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the books for a generation.
 
@@ -49,10 +54,12 @@ class Ledger:
             generation: whatever is done in another one is not booked.
             starts: the partitions that start at once; see `start`.
             waiting: those that are assigned and start later, if at all: what was done there is remembered.
+            on_done: called after each record of this generation that is done.
         """
         earlier = self._earlier | self._partitions
         self._earlier = {partition: earlier[partition] for partition in {*starts, *waiting} & earlier.keys()}
         self._generation = generation
+        self._on_done = on_done
         self._partitions = {}
         self._maps = {}
         self._results.begin({*starts, *waiting})
@@ -113,6 +120,7 @@ class Ledger:
         self._results.note(event.partition, event.offset, result or outcome)
         self._counter(event.event_type, outcome).inc()
         self._metrics.event_age.observe(max(0.0, self._wall_clock() - event.recorded_at))
+        self._on_done()
 
     def answered(self, generation: int, events: Sequence[Waiting], outcome: str, result: str | None = None) -> None:
         """Book the events that one sync, or one dead letter, answered: the newest has the outcome.

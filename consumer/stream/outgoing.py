@@ -1,6 +1,5 @@
 """The records that the service stores: dead letters, and requests to sync a user again. In a dry run there are none."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,8 +10,10 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from consumer import kafka, sync_requests
+from consumer.clock import Clock
 from consumer.failure import Failure
 from consumer.kafka_clients import ReplaceableProducer
+from consumer.kafka_factory import KafkaFactory
 from consumer.masking import mask_addresses
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
@@ -45,7 +46,9 @@ class Outgoing(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_outgoing(settings: Settings, metrics: Metrics) -> AsyncIterator[Outgoing]:
+async def open_outgoing(
+    settings: Settings, metrics: Metrics, clients: KafkaFactory, wall_clock: Clock
+) -> AsyncIterator[Outgoing]:
     """Connect a producer; a dry run has none, so that nothing can be stored by mistake.
 
     Raises:
@@ -56,7 +59,7 @@ async def open_outgoing(settings: Settings, metrics: Metrics) -> AsyncIterator[O
         return
     own = settings.kafka
     producer = ReplaceableProducer(
-        lambda: kafka.letter_producer_arguments(own, STORE_SECONDS), own, timeout=STORE_SECONDS
+        lambda: kafka.letter_producer_arguments(own, STORE_SECONDS), own, timeout=STORE_SECONDS, clients=clients
     )
     try:
         try:
@@ -67,10 +70,12 @@ async def open_outgoing(settings: Settings, metrics: Metrics) -> AsyncIterator[O
             producer.use,
             own.dead_letter_topic,
             metrics=metrics,
-            wall_clock=time.time,
+            wall_clock=wall_clock,
             explain=partial(kafka.explain, own),
         )
-        requests = SyncRequestTopic(producer.use, own.topic, partial(sync_requests.encode, settings))
+        requests = SyncRequestTopic(
+            producer.use, own.topic, partial(sync_requests.encode, settings, wall_clock=wall_clock)
+        )
         yield Outgoing(dead_letters, requests.request_sync)
     finally:
         await producer.close()

@@ -193,7 +193,8 @@ class Source(ConsumerRebalanceListener):
                     name="kafka-poll",
                 )
             awaited: list[asyncio.Future[Any]] = [self._signal, *([self._poll] if self._poll else [])]
-            await asyncio.wait(awaited, timeout=_POLL, return_when=asyncio.FIRST_COMPLETED)
+            patience = min(_POLL, self.committer.due_in())
+            await asyncio.wait(awaited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if self._poll is not None and self._poll.done():
                 await self._take_poll(self._poll)
             if self.is_member:
@@ -243,8 +244,8 @@ class Source(ConsumerRebalanceListener):
         self._metrics.rebalances.inc()
         self._assigned = partitions
         self._back_pressure.begin()
-        self._ledger.begin(self._membership.generation, {}, waiting=partitions)
-        self.committer.begin(member)
+        self._ledger.begin(self._membership.generation, {}, waiting=partitions, on_done=self.committer.note_done)
+        self.committer.begin(member, self._notify)
         self._share.assign(partitions, lambda: len(self._consumer.partitions_for_topic(self._topic) or ()))
         self._starts.begin(partitions, self._notify)
         self._metrics.assigned_partitions.set(len(partitions))

@@ -14,7 +14,7 @@ from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
 
 SESSION = 6
-COMMIT_INTERVAL = 1.0
+COMMIT_INTERVAL = 0.1
 CONCURRENCY = 16
 QUICK_TO_EXPEL = {"KAFKA_SESSION_TIMEOUT": str(SESSION), "SYNC_CONCURRENCY": str(CONCURRENCY)}
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from consumer.clock import REAL_CLOCKS
 from consumer.ops.metrics import Metrics
 from consumer.ops.overview import Overview, Parts
 from consumer.settings import Settings
@@ -98,7 +99,7 @@ class Bench:
             connections=cast("Any", SimpleNamespace(look=lambda: None)),
         )
         settings = Settings()
-        parts = SimpleNamespace(group=self.source, settings=settings, metrics=Metrics())
+        parts = SimpleNamespace(group=self.source, settings=settings, metrics=Metrics(), clocks=REAL_CLOCKS)
         assert settings.kafka.session_timeout == SESSION
         self.overview = Overview(cast("Parts", parts))
 
