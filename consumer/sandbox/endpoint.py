@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
@@ -12,9 +12,10 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 from msgspec import Struct
+from msgspec.structs import replace
 
 from consumer.sandbox.answers import Answers
-from consumer.sandbox.faults import Allowance, ApiName, Faults, Rule
+from consumer.sandbox.faults import Allowance, ApiName, Fate, Faults, Rule
 from consumer.sandbox.log import CUT, Record, RequestLog
 from consumer.sandbox.world import Applied, World
 
@@ -52,11 +53,12 @@ def broken_rule(rule: str, status: int = 400) -> Refusal:
 class Call:
     """One request: what came, what it is about, and what it did."""
 
-    def __init__(self, request: web.BaseRequest, api: ApiName) -> None:
+    def __init__(self, api: ApiName, method: str, target: str, headers: Mapping[str, str]) -> None:
+        """Take a request; `target` is the raw path and query, and names of `headers` are in any case."""
         self.api = api
-        self.method = request.method
-        self.target = request.raw_path
-        self.headers = request.headers
+        self.method = method
+        self.target = target
+        self.headers = headers
         self.path, _, self._query = self.target.partition("?")
         self.body = b""
         self.operation = "unknown"
@@ -151,7 +153,7 @@ class Endpoint(ABC):
         self.clock, self.wall = clock, wall
 
     @abstractmethod
-    def start(self, request: web.BaseRequest) -> Call:
+    def start(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
         """Return the call of a request."""
 
     @abstractmethod
@@ -192,64 +194,27 @@ class Endpoint(ABC):
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and log it, whatever becomes of it."""
-        call = self.start(request)
-        start, start_unix, status = self.clock(), self.wall(), CUT
+        call = self.start(request.method, request.raw_path, request.headers)
+        visit = Visit(self, call)
         try:
             if call.method not in _NO_BODY:
                 call.body = await request.read()
-            handler, refusal = self._routed(call)
-            keys = tuple(key for key in (call.user_id, call.address) if key)
-            allowance = self.faults.take(call.api)
-            fate = self.faults.fate(call.api, call.operation, keys, call.method)
-            rule = fate.rule
-            if fate.delay:
-                await asyncio.sleep(fate.delay / 2)
-            early = rule is not None and rule.stage == "before"
-            if rule is not None and early:
-                reply = self._fault(call, rule)
-            elif allowance is not None and allowance.wait:
-                reply = self.throttled(allowance.wait)
-            else:
-                reply = self._answer(call, handler, refusal)
-            if fate.delay and not (rule is not None and early and rule.cut):
-                await asyncio.sleep(fate.delay / 2)
-            if rule is not None:
-                if rule.cut:
-                    return self._cut(request)
-                if not early:
-                    reply = self._fault(call, rule)
-            status = reply.status
-            date = {"Date": formatdate(self.wall(), usegmt=True)}
-            headers = date | (self.quota_headers(allowance) if allowance else {}) | reply.headers | fate.headers
-            return web.Response(body=reply.body, status=status, content_type=reply.content_type, headers=headers)
+            visit.arrive()
+            if visit.pause:
+                await asyncio.sleep(visit.pause)
+            visit.take_effect()
+            if visit.pause and not visit.is_over:
+                await asyncio.sleep(visit.pause)
+            reply = visit.answer()
+            if reply is None:
+                return self._cut(request)
+            return web.Response(
+                body=reply.body, status=reply.status, content_type=reply.content_type, headers=reply.headers
+            )
         except ConnectionError:  # the client went away while it was sending its body
             return web.Response()
         finally:
-            self.log.add(self._record(call, start, start_unix, status))
-
-    def _routed(self, call: Call) -> tuple[Handler | None, Refusal | None]:
-        try:
-            return self.route(call), None
-        except Refusal as refusal:
-            return None, refusal
-
-    def _answer(self, call: Call, handler: Handler | None, refusal: Refusal | None) -> Reply:
-        try:
-            if handler is None:
-                assert refusal is not None  # noqa: S101 - `_routed` returns one of the two
-                raise refusal
-            self.authorize(call)
-            return handler(call)
-        except Refusal as raised:
-            if raised.violation:
-                call.violations.append(raised.violation)
-            return self.failure(call, raised.status, raised.text)
-
-    def _fault(self, call: Call, rule: Rule) -> Reply:
-        status = rule.status or 200
-        if rule.body is not None or status < 400:
-            return Reply(status, (rule.body or "").encode(errors="surrogatepass"), rule.content_type)
-        return self.throttled(1.0) if status == 429 else self.failure(call, status, f"injected: {status}")
+            visit.log()
 
     @staticmethod
     def _cut(request: web.BaseRequest) -> web.Response:
@@ -257,20 +222,76 @@ class Endpoint(ABC):
             request.transport.abort()
         return web.Response()  # never sent
 
-    def _record(self, call: Call, start: float, start_unix: float, status: int) -> Record:
-        applied = call.applied
-        read = call.version_read
-        return Record(
-            number=self.log.count + 1,
+
+class Visit:
+    """One request at an endpoint, without a socket: it arrives, takes effect, and is answered.
+
+    `pause` seconds lie between each of these steps and the next.
+    """
+
+    def __init__(self, endpoint: Endpoint, call: Call) -> None:
+        self._endpoint = endpoint
+        self._call = call
+        self._start, self._start_unix = endpoint.clock(), endpoint.wall()
+        self._status = CUT
+        self._handler: Handler | None = None
+        self._refusal: Refusal | None = None
+        self._allowance: Allowance | None = None
+        self._fate = Fate()
+        self._reply: Reply | None = None
+        self.pause = 0.0
+        self.is_over = False
+        """Nothing more comes: the connection was closed before the request took effect."""
+
+    def arrive(self) -> None:
+        """Find what the request asks for, count it, and decide what goes wrong with it. Its body is there."""
+        call, faults = self._call, self._endpoint.faults
+        try:
+            self._handler = self._endpoint.route(call)
+        except Refusal as refusal:
+            self._refusal = refusal
+        keys = tuple(key for key in (call.user_id, call.address) if key)
+        self._allowance = faults.take(call.api)
+        self._fate = faults.fate(call.api, call.operation, keys, call.method)
+        self.pause = self._fate.delay / 2
+
+    def take_effect(self) -> None:
+        """Do what the request asks for, unless a fault or a quota prevents it."""
+        rule, allowance = self._fate.rule, self._allowance
+        if rule is not None and rule.stage == "before":
+            self._reply, self.is_over = self._fault(rule), rule.cut
+        elif allowance is not None and allowance.wait:
+            self._reply = self._endpoint.throttled(allowance.wait)
+        else:
+            self._reply = self._handled()
+
+    def answer(self) -> Reply | None:
+        """Return the answer with all its headers; None if the connection is closed instead."""
+        rule, reply = self._fate.rule, self._reply
+        if reply is None or (rule is not None and rule.cut):
+            return None
+        if rule is not None and rule.stage == "after":
+            reply = self._fault(rule)
+        self._status = reply.status
+        date = {"Date": formatdate(self._endpoint.wall(), usegmt=True)}
+        quota = self._endpoint.quota_headers(self._allowance) if self._allowance else {}
+        return replace(reply, headers=date | quota | reply.headers | self._fate.headers)
+
+    def log(self) -> None:
+        """Log the request; one that was not answered is logged as cut."""
+        call, endpoint = self._call, self._endpoint
+        applied, read = call.applied, call.version_read
+        record = Record(
+            number=endpoint.log.count + 1,
             api=call.api,
             operation=call.operation,
             method=call.method,
             path=call.target,
-            start=start,
-            end=self.clock(),
-            start_unix=start_unix,
-            end_unix=self.wall(),
-            status=status,
+            start=self._start,
+            end=endpoint.clock(),
+            start_unix=self._start_unix,
+            end_unix=endpoint.wall(),
+            status=self._status,
             write=call.write,
             user_id=call.user_id,
             address=call.address,
@@ -282,3 +303,25 @@ class Endpoint(ABC):
             violations=tuple(call.violations),
             traceparent=call.headers.get("traceparent"),
         )
+        endpoint.log.add(record)
+
+    def _handled(self) -> Reply:
+        call, endpoint = self._call, self._endpoint
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            assert self._handler is not None  # noqa: S101 - `arrive` finds one of the two
+            endpoint.authorize(call)
+            return self._handler(call)
+        except Refusal as raised:
+            if raised.violation:
+                call.violations.append(raised.violation)
+            return endpoint.failure(call, raised.status, raised.text)
+
+    def _fault(self, rule: Rule) -> Reply:
+        status = rule.status or 200
+        if rule.body is not None or status < 400:
+            return Reply(status, (rule.body or "").encode(errors="surrogatepass"), rule.content_type)
+        if status == 429:
+            return self._endpoint.throttled(1.0)
+        return self._endpoint.failure(self._call, status, f"injected: {status}")

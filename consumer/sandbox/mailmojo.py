@@ -8,10 +8,8 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from aiohttp import web
 
 from consumer.sandbox import bodies, contacts
 from consumer.sandbox.answers import Answers
@@ -33,9 +31,9 @@ class MailmojoApi(Endpoint):
         self._token = api_token
         self._fields_path = {"default": FIELDS_PATH, "elsewhere": FIELDS_ELSEWHERE}.get(self.answers.fields)
 
-    def start(self, request: web.BaseRequest) -> Call:
+    def start(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
         """Take every request as one of this API."""
-        return Call(request, "mailmojo")
+        return Call("mailmojo", method, target, headers)
 
     def route(self, call: Call) -> Handler:
         """Tell the calls of the reference apart."""

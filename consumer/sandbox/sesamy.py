@@ -7,10 +7,9 @@ import base64
 import hashlib
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
-
-from aiohttp import web
 
 from consumer.sandbox.endpoint import Call, Endpoint, Handler, Refusal, Reply, broken_rule
 from consumer.sandbox.world import User
@@ -44,9 +43,9 @@ class SesamyApi(Endpoint):
             "bills": (self._bills, ("userId", "status", "limit", "offset")),
         }
 
-    def start(self, request: web.BaseRequest) -> Call:
+    def start(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
         """Tell the token endpoint, a host of its own in reality, from the Management API."""
-        return Call(request, "token" if request.raw_path.partition("?")[0] == TOKEN_PATH else "sesamy")
+        return Call("token" if target.partition("?")[0] == TOKEN_PATH else "sesamy", method, target, headers)
 
     def revoke_tokens(self) -> None:
         """Make every token issued so far a wrong one."""
