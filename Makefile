@@ -18,10 +18,10 @@ test: lint ## lint, types and every test (those with a real Kafka need Java 17 a
 	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
 
 test-unit: $(DEV) ## the tests that need neither Java nor a browser
-	$(BIN)/pytest tests/unit tests/contract tests/simulation $(TEST_ARGS)
+	$(BIN)/pytest tests/unit tests/contract tests/simulation tests/kafka_behaviour -m "not kafka" $(TEST_ARGS)
 
 test-kafka: $(DEV) ## the tests with a real Kafka
-	$(BIN)/pytest tests/integration tests/chaos $(TEST_ARGS)
+	$(BIN)/pytest tests/integration tests/chaos tests/kafka_behaviour -m "not simulated" $(TEST_ARGS)
 
 test-deploy: $(DEV) ## the tests of image, chart, alerts and workflows (Helm, promtool, actionlint)
 	$(BIN)/pytest tests/deploy $(TEST_ARGS)

@@ -1,0 +1,105 @@
+"""A real Apache Kafka, and real time."""
+
+import asyncio
+import uuid
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.kafka_behaviour.world import World, eventually
+from tests.kafka_broker import KafkaBroker
+from tests.simulation.kafka import NewRecord
+
+
+class RealWorld(World):
+    """A broker, and clients in this process."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        super().__init__()
+        self.prefix = f"behaviour-{uuid.uuid4().hex[:8]}"
+        self._broker = broker
+
+    @property
+    def bootstrap(self) -> str:
+        return self._broker.bootstrap
+
+    def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
+        asyncio.run(behaviour)
+
+    def new_consumer(self, **options: Any) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(**options)
+
+    def new_producer(self, **options: Any) -> AIOKafkaProducer:
+        return AIOKafkaProducer(**options)
+
+    def new_admin(self, **options: Any) -> AIOKafkaAdminClient:
+        return AIOKafkaAdminClient(**options)
+
+    async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        await self._broker.create_topic(name, partitions, config)
+
+    async def delete_topic(self, name: str) -> None:
+        await self._broker.delete_topic(name)
+
+    async def add_partitions(self, name: str, total: int) -> None:
+        await self._broker.add_partitions(name, total)
+
+    async def write_records(self, topic: str, partition: int, records: Collection[NewRecord]) -> int:
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_batch_size=1 << 20) as producer:
+            await producer.partitions_for(topic)
+            batch = producer.create_batch()
+            for record in records:
+                batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+            batch.close()
+            stored = await (await producer.send_batch(batch, topic, partition=partition))
+            return int(stored.offset)
+
+    async def transaction(self, topic: str, values: Collection[bytes], *, commit: bool | None) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=uuid.uuid4().hex)
+        self._open.append(producer)
+        await producer.start()
+        await producer.begin_transaction()
+        sent = [await producer.send(topic, value, b"k", partition=0) for value in values]
+        await asyncio.gather(*sent)
+        if commit is True:
+            await producer.commit_transaction()
+        elif commit is False:
+            await producer.abort_transaction()
+
+    async def remove_before(self, topic: str, offset: int) -> None:
+        await self._broker.delete_records(topic, {0: offset})
+
+    async def compacted_topic(self) -> str:
+        config = {
+            "cleanup.policy": "compact",
+            "segment.ms": "100",
+            "min.cleanable.dirty.ratio": "0.001",
+            "min.compaction.lag.ms": "0",
+        }
+        topic = await self.topic(config=config)
+        for number, key in enumerate((b"a", b"b", b"a", b"b", b"c")):
+            await self.write_records(topic, 0, [NewRecord(key, b"%d" % number)])
+            await asyncio.sleep(0.2)  # a segment is rolled at the next append only, and the last one is not compacted
+
+        async def is_compacted() -> bool:
+            return [record.offset for record in await self._broker.read_all(topic)] == [2, 3, 4]
+
+        await eventually(is_compacted, 60)
+        return topic
+
+    async def damage(self, topic: str, offset: int, value: bytes) -> None:
+        self._broker.damage(topic, 0, value)
+
+    async def freeze(self) -> None:
+        self._broker.freeze()
+
+    async def thaw(self) -> None:
+        self._broker.thaw()
+
+    async def kill(self) -> None:
+        self._broker.kill()
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self._broker.start)

@@ -1,0 +1,94 @@
+"""The simulated Kafka, in virtual time."""
+
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.kafka_behaviour.world import World
+from tests.simulation.host import Host
+from tests.simulation.kafka import Cluster, NewRecord
+from tests.simulation.timeline import Timeline
+
+_LONGEST: Final = 600.0
+"""Virtual seconds that a test may take."""
+
+
+class SimulatedWorld(World):
+    """A simulated cluster, and one host that all clients live in."""
+
+    prefix = "simulated"
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.timeline = Timeline(seed)
+        self.trace: list[str] = []
+        self.cluster = Cluster(self.timeline, tell=lambda text: self.trace.append(f"{self.timeline.now:8.3f} {text}"))
+        self.host = Host(self.timeline, "client")
+        self._clients = self.cluster.clients(self.host)
+
+    @property
+    def bootstrap(self) -> str:
+        return self.cluster.bootstrap_servers
+
+    def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
+        task = self.host.spawn(behaviour)
+        while not task.done():
+            assert self.timeline.now < _LONGEST, "the test did not end in its time"
+            assert self.timeline.step(), "nothing is left to happen, and the test waits"
+        self.host.close()
+        self.cluster.close()
+        task.result()
+        assert self.host.failures == []
+
+    def new_consumer(self, **options: Any) -> AIOKafkaConsumer:
+        return self._clients.consumer(**options)
+
+    def new_producer(self, **options: Any) -> AIOKafkaProducer:
+        return self._clients.producer(**options)
+
+    def new_admin(self, **options: Any) -> AIOKafkaAdminClient:
+        return self._clients.admin(**options)
+
+    async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        self.cluster.create_topic(name, partitions, config)
+
+    async def delete_topic(self, name: str) -> None:
+        self.cluster.delete_topic(name)
+
+    async def add_partitions(self, name: str, total: int) -> None:
+        self.cluster.add_partitions(name, total)
+
+    async def write_records(self, topic: str, partition: int, records: Collection[NewRecord]) -> int:
+        return self.cluster.write(topic, partition, records)
+
+    async def transaction(self, topic: str, values: Collection[bytes], *, commit: bool | None) -> None:
+        log, producer = self.cluster.log(topic, 0), self.cluster.begin()
+        log.write([NewRecord(b"k", value) for value in values], self.cluster.now_ms(), producer)
+        if commit is not None:
+            log.end_transaction(producer, self.cluster.now_ms(), commit=commit)
+
+    async def remove_before(self, topic: str, offset: int) -> None:
+        self.cluster.log(topic, 0).truncate(offset)
+
+    async def compacted_topic(self) -> str:
+        topic = await self.topic(config={"cleanup.policy": "compact"})
+        await self.write(topic, *(b"%d" % number for number in range(5)))
+        self.cluster.log(topic, 0).compact([0, 1])
+        return topic
+
+    async def damage(self, topic: str, offset: int, value: bytes) -> None:
+        self.cluster.log(topic, 0).damage(offset)
+
+    async def freeze(self) -> None:
+        self.cluster.freeze(1)
+
+    async def thaw(self) -> None:
+        self.cluster.thaw(1)
+
+    async def kill(self) -> None:
+        self.cluster.kill(1)
+
+    async def restart(self) -> None:
+        self.cluster.restart(1)
