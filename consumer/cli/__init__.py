@@ -1,6 +1,7 @@
-"""The command line: one module per command, each with `register(subparsers)`, which sets `handler(args) -> int`."""
+"""The command line: finds the command, parses its arguments, runs it, and turns every error into an exit code."""
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,26 +11,11 @@ from typing import NoReturn
 
 from consumer import signals
 from consumer.cli import output
-from consumer.failure import Failure
-from consumer.settings import SettingsError
+from consumer.cli.commands import BY_NAME, COMMANDS, Command
+from consumer.cli.exit_codes import FAILED, WRONG_USAGE
+from consumer.failure import Failure, SettingsError
 
 PROGRAM = "sesamy-mailmojo"
-COMMANDS = (
-    "run",
-    "demo",
-    "check",
-    "sync",
-    "backfill",
-    "reconcile",
-    "dead_letters",
-    "replay",
-    "load_test",
-    "sandbox",
-    "ingest",
-)
-"""Modules of this package, in the order of `--help`. They import what is heavy inside their handlers."""
-
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     try:
-        args = _parser(given).parse_args(given)
-        code: int = args.handler(args)
+        args = parse(_spelled_out(given))
+        # Only now is anything slow imported.
+        code: int = importlib.import_module(f"consumer.cli.{BY_NAME[args.command].module}").execute(args)
     except SystemExit as done:  # argparse, after --help or a complaint about the usage
         return done.code if isinstance(done.code, int) else WRONG_USAGE
     except KeyboardInterrupt:
@@ -56,6 +43,28 @@ def _run(given: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001 - whatever it is, the exit code is one of ours
         return _fail(error)
     return code
+
+
+def parse(given: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments; `command` is the command's name.
+
+    Raises:
+        SystemExit: they ask for help or the version, or are wrong. What is to be said of that is printed.
+    """
+    return _parser(BY_NAME.get(given[0]) if given else None).parse_args(given)
+
+
+def _spelled_out(given: Sequence[str]) -> list[str]:
+    """Return `help [COMMAND]` and `version` as the options that they stand for."""
+    match given:
+        case ["help", command, *_] if not command.startswith("-"):
+            return [command, "--help"]
+        case ["help", *_]:
+            return ["--help"]
+        case ["version"]:
+            return ["--version"]
+        case _:
+            return list(given)
 
 
 def _fail(error: BaseException) -> int:
@@ -66,7 +75,7 @@ def _fail(error: BaseException) -> int:
                 output.flush()
             except Failure as failure:
                 return _fail(failure)
-        from consumer.cli import crash  # noqa: PLC0415 - seldom needed
+        from consumer.cli import crash  # noqa: PLC0415 - only after a mistake of the program
 
         crash.tell(error)
         return FAILED
@@ -83,27 +92,38 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    # Where a command is named, the others' modules need not be loaded.
-    asked = [module for module in COMMANDS if given[:1] == [module.replace("_", "-")]]
+def _parser(command: Command | None) -> argparse.ArgumentParser:
+    """Return the parser of the command line; the arguments of other commands are not loaded."""
     parser = _Parser(
         prog=PROGRAM,
         description=metadata.metadata(PROGRAM)["Summary"],
         epilog=f"Try it with nothing set up: {PROGRAM} demo\nEach command explains itself: {PROGRAM} run --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in asked or COMMANDS:
-        importlib.import_module(f"consumer.cli.{module}").register(subparsers)
-    for command in subparsers.choices.values():
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment overrides it")
+    parser.add_argument("-V", "--version", action="version", version=f"{PROGRAM} {metadata.version(PROGRAM)}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True, title="commands")
+    for each in COMMANDS if command is None else (command,):
+        subparser = subparsers.add_parser(
+            each.name, help=each.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if each is command:
+            importlib.import_module(f"consumer.cli.arguments.{each.module}").add(subparser)
+            subparser.add_argument(
+                "--config", type=Path, metavar="FILE.toml", help="settings; the environment overrides it"
+            )
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
     """Complains about the usage in one line, as about everything else."""
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.dest != "command" or value in BY_NAME:
+            super()._check_value(action, value)
+            return
+        similar = difflib.get_close_matches(value, BY_NAME, n=1)
+        meant = f"; did you mean {similar[0]}?" if similar else ""
+        self.error(f"unknown command {value!r}{meant}")
 
     def error(self, message: str) -> NoReturn:
         output.complain(f"{message}; see {self.prog} --help")

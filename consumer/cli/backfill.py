@@ -5,63 +5,38 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from consumer.cli import INTERRUPTED, options, output
+from msgspec import structs
+
+from consumer import kafka
+from consumer.backfill import checkpoint
+from consumer.backfill.backlog import Backlog, seconds_of_work
+from consumer.backfill.pages import UserPages
+from consumer.backfill.run import Backfill, Steps
+from consumer.cli import output
+from consumer.cli.exit_codes import INTERRUPTED
 from consumer.cli.interrupting import interruptible
 from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import duration, shown, time_left
+from consumer.cli.requests import open_requester
+from consumer.clients.build import open_clients
+from consumer.clients.errors import ApiError
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
+from consumer.masking import mask_addresses
+from consumer.ops import logs
+from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
-
-if TYPE_CHECKING:
-    from consumer.backfill.run import Backfill, Steps
 
 _SHARE: Final = 0.5
 """Part of Sesamy's quota that the listing may take: the service needs it for the syncs."""
 
-_EPILOG = """\
-examples:
-  sesamy-mailmojo backfill --dry-run
-  sesamy-mailmojo backfill --checkpoint backfill.json
 
-Users are listed up to a thousand at a call, with half of SESAMY_REQUESTS_PER_MINUTE at most; the service, which does
-the syncs at its own pace, takes events of users first. With --checkpoint a backfill that was stopped, or killed, goes
-on where it was; the file is deleted when all users were asked for. Who begins or ceases to be a user meanwhile can
-move the others in the list: a new user has an event, and the next backfill finds whoever was missed."""
-
-
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "backfill",
-        help="put a sync request into the topic for every user Sesamy knows",
-        description="Asks the running service, through the topic, to sync every user whom Sesamy knows, but for\n"
-        "guests and users without an e-mail address.",
-        epilog=_EPILOG,
-    )
-    parser.add_argument("--limit", type=options.count(), metavar="N", help="at most N requests in this run")
-    parser.add_argument("--dry-run", action="store_true", help="count users by kind, ask for none")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="remember how far it came, and go on there")
-    parser.add_argument(
-        "--ahead",
-        type=options.count(),
-        metavar="N",
-        help="records that may wait for the service, so that it sees new events (default: half of SYNC_MAX_PENDING)",
-    )
-    parser.add_argument("--json", action="store_true", help="the result as one line of JSON")
-    parser.set_defaults(handler=_handle)
-
-
-def _handle(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     args.dry_run = is_dry_run(args)
     settings = load_settings(args, needs={"sesamy"} if args.dry_run else {"kafka", "sesamy"})
-
-    from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
-
-    from consumer.ops import logs  # noqa: PLC0415
 
     logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     backfill, ended = run_loop(_backfill(args, settings))
@@ -83,14 +58,7 @@ def _handle(args: argparse.Namespace) -> int:
     return 0 if ended else INTERRUPTED
 
 
-async def _backfill(args: argparse.Namespace, settings: Settings) -> "tuple[Backfill, bool]":
-    from consumer.backfill import checkpoint  # noqa: PLC0415 - heavy, as what follows
-    from consumer.backfill.pages import UserPages  # noqa: PLC0415
-    from consumer.backfill.run import Backfill  # noqa: PLC0415
-    from consumer.clients.build import open_clients  # noqa: PLC0415
-    from consumer.clients.errors import ApiError  # noqa: PLC0415
-    from consumer.masking import mask_addresses  # noqa: PLC0415
-    from consumer.ops.metrics import Metrics  # noqa: PLC0415
+async def _backfill(args: argparse.Namespace, settings: Settings) -> tuple[Backfill, bool]:
 
     resumes = args.checkpoint and not args.dry_run
     start = checkpoint.load(args.checkpoint, settings) if resumes else checkpoint.first(settings)
@@ -117,10 +85,7 @@ async def _backfill(args: argparse.Namespace, settings: Settings) -> "tuple[Back
             ) from error
 
 
-async def _steps(args: argparse.Namespace, settings: Settings, stack: AsyncExitStack) -> "Steps":
-    from consumer.backfill import checkpoint  # noqa: PLC0415 - heavy, as what follows
-    from consumer.backfill.backlog import Backlog  # noqa: PLC0415
-    from consumer.backfill.run import Steps  # noqa: PLC0415
+async def _steps(args: argparse.Namespace, settings: Settings, stack: AsyncExitStack) -> Steps:
 
     async def save(done: checkpoint.Checkpoint) -> None:
         if args.checkpoint and not args.dry_run:
@@ -136,9 +101,6 @@ async def _steps(args: argparse.Namespace, settings: Settings, stack: AsyncExitS
 
         return Steps(nothing, save, none_waiting)
 
-    from consumer import kafka  # noqa: PLC0415
-    from consumer.cli.requests import open_requester  # noqa: PLC0415
-
     admin = await stack.enter_async_context(kafka.admin(settings.kafka))
     partitions = (await kafka.count_partitions(admin, {settings.kafka.topic})).get(settings.kafka.topic)
     if partitions is None:
@@ -149,8 +111,7 @@ async def _steps(args: argparse.Namespace, settings: Settings, stack: AsyncExitS
     return Steps(await stack.enter_async_context(open_requester(settings)), save, backlog.count)
 
 
-def _progress(backfill: "Backfill", settings: Settings, first: int, elapsed: float) -> str:
-    from consumer.backfill.backlog import seconds_of_work  # noqa: PLC0415
+def _progress(backfill: Backfill, settings: Settings, first: int, elapsed: float) -> str:
 
     passed = backfill.offset - first
     of, left = "", ""
@@ -163,8 +124,7 @@ def _progress(backfill: "Backfill", settings: Settings, first: int, elapsed: flo
     return f"{backfill.offset:,}{of} users{left}{held or behind}"
 
 
-def _told(backfill: "Backfill", args: argparse.Namespace, settings: Settings, *, ended: bool) -> str:
-    from consumer.backfill.backlog import seconds_of_work  # noqa: PLC0415
+def _told(backfill: Backfill, args: argparse.Namespace, settings: Settings, *, ended: bool) -> str:
 
     counts = backfill.counts
     verb = "would be asked for" if args.dry_run else "asked for"

@@ -3,48 +3,29 @@
 import argparse
 import asyncio
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
-from msgspec import Struct, structs, to_builtins
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from msgspec import structs, to_builtins
 
+from consumer import kafka
 from consumer.cli import output
+from consumer.cli.check_apis import look_at_apis
+from consumer.cli.check_result import Check
+from consumer.dead_letters import topic_check
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
+from consumer.ops import logs
 from consumer.settings import Settings, load
-
-if TYPE_CHECKING:
-    from aiokafka.admin import AIOKafkaAdminClient
 
 _SECONDS: Final = 15.0
 """What one API may take for its part, waits for a quota included."""
 
 
-class Check(Struct, frozen=True):
-    """One thing that was looked at."""
-
-    name: str
-    status: Literal["ok", "warning", "failed", "skipped"]
-    detail: str
-
-
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "check",
-        help="is everything there: settings, Kafka, Sesamy, Mailmojo, account fields",
-        description="Looks at everything `run` needs, one line each, and creates nothing.",
-        epilog="example:\n  sesamy-mailmojo check --config /etc/sesamy-mailmojo.toml && echo ready\n\n"
-        "exits with 1 when something is not as it must be, and with 0 when there are only warnings: a variable that\n"
-        "looks like a misspelt setting, a secret that others can read",
-    )
-    parser.add_argument("--json", action="store_true", help="one line of JSON per check")
-    parser.set_defaults(handler=_handle)
-
-
-def _handle(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     settings = load(os.environ, args.config)
-
-    from consumer.ops import logs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
 
     # What the libraries log of a failing connection is what the lines below say in one sentence.
     logs.configure(structs.replace(settings.log, level="error"))
@@ -60,15 +41,12 @@ def _handle(args: argparse.Namespace) -> int:
 
 
 async def _look(settings: Settings) -> list[Check]:
-    from consumer.cli.check_apis import look_at_apis  # noqa: PLC0415 - heavy
 
     parts = await asyncio.gather(_look_at_kafka(settings), look_at_apis(settings, _SECONDS))
     return [check for part in parts for check in part]
 
 
 async def _look_at_kafka(settings: Settings) -> list[Check]:
-    from consumer import kafka  # noqa: PLC0415 - heavy
-    from consumer.dead_letters import topic_check  # noqa: PLC0415
 
     topics = (
         ("topic", settings.kafka.topic, "KAFKA_TOPIC"),
@@ -98,10 +76,7 @@ async def _look_at_kafka(settings: Settings) -> list[Check]:
         ]
 
 
-async def _group(settings: Settings, client: "AIOKafkaAdminClient", partitions: int) -> Check:
-    from aiokafka.errors import KafkaError  # noqa: PLC0415 - heavy
-
-    from consumer import kafka  # noqa: PLC0415 - heavy
+async def _group(settings: Settings, client: AIOKafkaAdminClient, partitions: int) -> Check:
 
     group = settings.group_id
     try:

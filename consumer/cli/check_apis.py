@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from consumer.cli.check import Check
+from consumer.cli.check_result import Check
 from consumer.clients.build import Clients, open_clients
 from consumer.clients.errors import Api, ApiError
 from consumer.clients.transport import Turn

@@ -1,132 +1,52 @@
 """`dead-letters`: look into the dead-letter topic, and put records back."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from msgspec import structs
 
 from consumer import files
-from consumer.cli import INTERRUPTED, options, output
+from consumer.cli import output
+from consumer.cli.exit_codes import INTERRUPTED
 from consumer.cli.interrupting import interruptible
 from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import shown
+from consumer.dead_letters import retried, retry
+from consumer.dead_letters.retry import Plan, PutBack, Times, letters
+from consumer.dead_letters.stored import StoredLetter, Wanted, masked
 from consumer.event_loop import run_loop
+from consumer.masking import mask_addresses
+from consumer.ops import logs
+from consumer.replay.record import to_line
 from consumer.settings import Settings, SettingsError
 
-if TYPE_CHECKING:
-    from consumer.dead_letters.retry import Plan, PutBack, Times
-    from consumer.dead_letters.stored import StoredLetter, Wanted
 
-_EPILOG = """\
-examples:
-  sesamy-mailmojo dead-letters list --reason rejected --since 2d
-  sesamy-mailmojo dead-letters show 0:12
-  sesamy-mailmojo dead-letters retry --user 'email|84cccf985de28a2a84824786' --dry-run
-  sesamy-mailmojo dead-letters export --unmasked > letters.ndjson
-
-A letter is named by its place in the dead-letter topic, PARTITION:OFFSET, as `list` shows it. Personal data are masked
-unless --unmasked is given. Letters that were put back are not listed any more, unless --all is given; what was put back
-is remembered by the consumer group <KAFKA_GROUP_ID>.dead-letters, for as long as the brokers keep its commits. A retry
-may be stopped, even killed, and given again: a letter and the note that it was put back are one transaction."""
-
-
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "dead-letters",
-        help="look into the dead-letter topic, and put records back",
-        description="Shows the dead letters, puts them back into the topic of events, or writes them to a file.",
-        epilog=_EPILOG,
-    )
-    commands = parser.add_subparsers(metavar="list|show|retry|export", required=True)
-    listing = _add(commands, "list", _list, "one line per letter")
-    show = _add(commands, "show", _show, "everything about these letters", places="+")
-    retry = _add(commands, "retry", _retry, "put letters back into the topic of events, with key and headers")
-    export = _add(commands, "export", _export, "write letters as NDJSON, which `replay` reads", json=False)
-    for command in (listing, show, export):
-        command.add_argument("--unmasked", action="store_true", help="show addresses and whole values")
-    for command in (listing, export):
-        command.add_argument("--all", action="store_true", help="also those that were put back")
-    export.add_argument("--to", type=Path, metavar="FILE.ndjson", help="a new file, instead of stdout")
-    retry.add_argument("--again", action="store_true", help="also those that were put back before")
-    retry.add_argument(
-        "--max-retries",
-        type=options.count(),
-        default=3,
-        metavar="N",
-        help="leave out what was put back so often and came back each time (default: %(default)s)",
-    )
-    sure = retry.add_mutually_exclusive_group()
-    sure.add_argument("--dry-run", action="store_true", help="only say what would be put back")
-    sure.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    handler: Callable[[argparse.Namespace], int],
-    meaning: str,
-    *,
-    places: str = "*",
-    json: bool = True,
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=meaning,
-        description=f"{meaning[0].upper()}{meaning[1:]}.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("places", nargs=places, type=_place, metavar="PARTITION:OFFSET")
-    command.add_argument(
-        "--reason", action="append", choices=["malformed", "rejected", "exhausted"], help="of this reason; repeatable"
-    )
-    command.add_argument("--user", action="append", metavar="USER_ID", help="of this user; repeatable")
-    command.add_argument("--since", type=options.instant, metavar="TIME", help="stored at or after (ISO 8601, or 2h)")
-    command.add_argument("--until", type=options.instant, metavar="TIME", help="stored before")
-    if json:
-        command.add_argument("--json", action="store_true", help="lines of JSON")
-    command.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE.toml", help="settings")
-    command.set_defaults(handler=handler)
-    return command
-
-
-def _place(text: str) -> tuple[int, int]:
-    if not re.fullmatch(r"\d{1,9}:\d{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no place PARTITION:OFFSET, such as 0:12")
-    partition, _, offset = text.partition(":")
-    return int(partition), int(offset)
+def execute(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    actions = {"list": _list, "show": _show, "retry": _retry, "export": _export}
+    return actions[args.action](args)
 
 
 def _settings(args: argparse.Namespace) -> Settings:
     settings = load_settings(args, needs={"kafka"})
 
-    from msgspec import structs  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
-
-    from consumer.ops import logs  # noqa: PLC0415
-
     logs.configure(structs.replace(settings.log, level="error"), libraries=False)
     return settings
 
 
-def _wanted(args: argparse.Namespace) -> "tuple[Wanted, Times]":
-    from consumer.dead_letters.retry import Times  # noqa: PLC0415 - heavy
-    from consumer.dead_letters.stored import Wanted  # noqa: PLC0415
+def _wanted(args: argparse.Namespace) -> tuple[Wanted, Times]:
 
     wanted = Wanted(places=args.places or None, reasons=args.reason, users=args.user)
     return wanted, Times(args.since, args.until)
 
 
 async def _each(
-    settings: Settings, args: argparse.Namespace, take: "Callable[[StoredLetter, bool], object]"
+    settings: Settings, args: argparse.Namespace, take: Callable[[StoredLetter, bool], object]
 ) -> tuple[int, int]:
     """Give the letters that are asked for to `take`; return how many there were, and how many were retried before."""
-    from consumer.dead_letters import retried  # noqa: PLC0415 - heavy
-    from consumer.dead_letters.retry import letters  # noqa: PLC0415
-
     wanted, times = _wanted(args)
     done = await retried.load(settings)
     given = before = 0
@@ -144,7 +64,7 @@ async def _each(
 def _list(args: argparse.Namespace) -> int:
     settings = _settings(args)
 
-    def show(letter: "StoredLetter", was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+    def show(letter: StoredLetter, was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
         found = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
         if args.json:
             output.print_json(found)
@@ -166,8 +86,7 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _about(letter: "StoredLetter", *, was_retried: bool, unmasked: bool) -> dict[str, Any]:
-    from consumer.masking import mask_addresses  # noqa: PLC0415 - as small as it is, `--help` does without
+def _about(letter: StoredLetter, *, was_retried: bool, unmasked: bool) -> dict[str, Any]:
 
     partition, offset = letter.place
     user_id = letter.user_id if unmasked or letter.user_id is None else mask_addresses(letter.user_id)
@@ -191,8 +110,7 @@ def _show(args: argparse.Namespace) -> int:
     settings = _settings(args)
     args.all = True
 
-    def show(letter: "StoredLetter", was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
-        from consumer.dead_letters.stored import masked  # noqa: PLC0415 - heavy
+    def show(letter: StoredLetter, was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
 
         record = letter.record if args.unmasked else masked(letter.record, settings.kafka.value_pointer or "")
         about = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
@@ -221,14 +139,11 @@ def _text(data: bytes | None) -> str | None:
 def _export(args: argparse.Namespace) -> int:
     settings = _settings(args)
 
-    from consumer.dead_letters.stored import masked  # noqa: PLC0415 - heavy
-    from consumer.replay.record import to_line  # noqa: PLC0415
-
     try:
         with files.create(args.to) if args.to else nullcontext() as file:
             put = file.write if file else output.write_bytes
 
-            def write(letter: "StoredLetter", _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+            def write(letter: StoredLetter, _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
                 record = letter.record
                 put(to_line(record if args.unmasked else masked(record, settings.kafka.value_pointer or "")))
 
@@ -252,8 +167,6 @@ def _retry(args: argparse.Namespace) -> int:
             "retry asks before it puts records back, and nobody is at the terminal: give --yes or --dry-run"
         )
 
-    from consumer.dead_letters import retry  # noqa: PLC0415 - heavy
-
     wanted, times = _wanted(args)
     options_of_plan = {"most_retries": args.max_retries, "again": args.again, "report": output.complain}
     plan = run_loop(retry.plan(settings, wanted, times, **options_of_plan))
@@ -275,12 +188,12 @@ def _retry(args: argparse.Namespace) -> int:
     return 0 if complete else INTERRUPTED
 
 
-async def _put_back(work: "PutBack") -> bool:
+async def _put_back(work: PutBack) -> bool:
     async with shown(lambda: f"{work.count:,} put back"):
         return await interruptible(work.run())
 
 
-def _print_plan(plan: "Plan", topic: str, *, certain: bool) -> None:
+def _print_plan(plan: Plan, topic: str, *, certain: bool) -> None:
     by_reason = ", ".join(f"{number} {reason or 'of no reason'}" for reason, number in sorted(plan.reasons.items()))
     would = "to be" if certain else "would be"
     output.line(f"{len(plan.chosen)} {would} put back into {topic}" + (f": {by_reason}" if by_reason else ""))

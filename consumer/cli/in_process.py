@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer import kafka
-from consumer.cli.sync import Result, outcome_of
+from consumer.cli.sync_result import Result, outcome_of
 from consumer.clients.build import open_clients
 from consumer.clients.errors import ApiError
 from consumer.failure import Failure

@@ -4,41 +4,17 @@ import argparse
 
 from consumer.cli.loading import load_service_settings
 from consumer.event_loop import run_loop
+from consumer.ingest.run import run
 from consumer.settings import Settings
 from consumer.stopping import stopping
 
-_EPILOG = """\
-example:
-  INGEST_SECRET_FILE=/run/secrets/webhook sesamy-mailmojo ingest --config /etc/sesamy-mailmojo.toml
-  curl -i http://127.0.0.1:8090/events -H "X-Webhook-Secret: $(cat /run/secrets/webhook)" -H 'Content-Type: application/json' \\
-    -d '{"eventType": "contract.1#update", "vendorId": "vendor_123", "userId": "email|84cccf985de28a2a84824786"}'
 
-POST /events answers 202 once the broker has the event, 400 for what is no event, 401 without the secret, 413 and 415
-for a body that is too large or not JSON, 503 with Retry-After when the broker cannot take it now.
-/livez, /readyz and /metrics are on the admin port (ADMIN_HOST, ADMIN_PORT).
-
-settings: KAFKA_*, INGEST_*, ADMIN_*, LOG_*, SHUTDOWN_TIMEOUT; `sesamy-mailmojo run --help` lists them. INGEST_SECRET
-is required; as a file (INGEST_SECRET_FILE) it can be changed while this runs.
-"""  # noqa: E501 - a command to copy
-
-
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "ingest",
-        help="an HTTP endpoint that takes Sesamy webhooks and writes them to the topic, keyed by user",
-        description="Takes Sesamy's webhooks over HTTP and writes them to the topic, until SIGTERM, SIGINT or SIGHUP.",
-        epilog=_EPILOG,
-    )
-    parser.set_defaults(handler=_handle)
-
-
-def _handle(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     return run_loop(_until_stopped(load_service_settings(args, needs={"kafka", "ingest"})))
 
 
 async def _until_stopped(settings: Settings) -> int:
-    from consumer.ingest.run import run  # noqa: PLC0415 - pulls in the HTTP server
 
     with stopping(within=settings.sync.shutdown_timeout + 5) as stop:
         await run(settings, stop.requested, stop.begun)

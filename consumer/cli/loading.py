@@ -4,7 +4,10 @@ import argparse
 import os
 from collections.abc import Collection
 
+import structlog
+
 from consumer.cli import output
+from consumer.ops import logs
 from consumer.settings import EVERY_PART, Settings, load
 
 
@@ -39,10 +42,6 @@ def load_service_settings(args: argparse.Namespace, *, needs: Collection[str] = 
         SettingsError: something is missing, unknown or wrong.
     """
     settings = load(os.environ, args.config, needs=needs)
-
-    import structlog  # noqa: PLC0415 - heavy, and not needed to refuse wrong settings
-
-    from consumer.ops import logs  # noqa: PLC0415
 
     logs.configure(settings.log)
     for doubt in settings.doubts:

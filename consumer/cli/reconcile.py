@@ -5,21 +5,27 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from consumer.cli import DONE, FAILED, INTERRUPTED, options, output
+from consumer.cli import output
+from consumer.cli import reconcile_report as report
+from consumer.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from consumer.cli.interrupting import interruptible
 from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import shown, wipe
+from consumer.clients.build import Clients, open_clients
+from consumer.clients.errors import ApiError
+from consumer.clients.wire import READ_TIMEOUT
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
+from consumer.masking import mask_addresses, mask_secrets
+from consumer.ops import logs
+from consumer.ops.metrics import Metrics
+from consumer.reconcile.address_file import read_addresses
+from consumer.reconcile.clearing import Cleared, Clearing, log_audit
+from consumer.reconcile.search import Found, Search
+from consumer.service import rules_of
 from consumer.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from consumer.clients.build import Clients
-    from consumer.reconcile.clearing import Cleared, Clearing
-    from consumer.reconcile.search import Found, Search
 
 _SHARE: Final = 0.5
 """Part of both quotas that this command takes at most: the service needs them for its syncs."""
@@ -27,47 +33,9 @@ _SHARE: Final = 0.5
 _SHOWN: Final = 20
 """Contacts that are shown before the question whether to clear them."""
 
-_EPILOG = """\
-examples:
-  sesamy-mailmojo reconcile --dry-run
-  sesamy-mailmojo reconcile                       # shows what it found, and asks
-  sesamy-mailmojo reconcile --expect 50           # unattended: clears 50 contacts at most, or none
-  sesamy-mailmojo reconcile --contacts emails.txt
 
-A contact is looked at if its Sesamy User ID is set, and cleared if Sesamy, asked for that user once more right before,
-does not know the user or has another address. What goes are the tags that begin with sesamy_ and the 13 account
-fields; everything else stays, and nobody is subscribed, unsubscribed or deleted. It needs no Kafka and may run beside
-the service, with half of both quotas at most. Stopped or killed it can be run again: what is cleared is not found any
-more. Where nearly everything looks wrong (more than half of our contacts), --yes is not enough: see --expect."""
-
-
-def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "reconcile",
-        help="clear contacts whose Sesamy user is gone or has another address",
-        description="Finds contacts whose Sesamy user is gone or has another address, and clears our tags and fields\n"
-        "there.",
-        epilog=_EPILOG,
-    )
-    sure = parser.add_mutually_exclusive_group()
-    sure.add_argument("--dry-run", action="store_true", help="only say what would be cleared; reads, writes nothing")
-    sure.add_argument("--yes", action="store_true", help="do not ask")
-    sure.add_argument(
-        "--expect",
-        type=options.count(0),
-        metavar="N",
-        help="do not ask, and clear nothing if it is more than N; more than half of our contacts only if it is N",
-    )
-    parser.add_argument(
-        "--contacts", type=Path, metavar="FILE", help="look at the contacts with these addresses, one a line, instead"
-    )
-    parser.add_argument("--unmasked", action="store_true", help="show whole addresses")
-    parser.add_argument("--json", action="store_true", help="the result as one line of JSON")
-    parser.set_defaults(handler=_handle)
-
-
-def _handle(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     args.dry_run = is_dry_run(args)
     settings = load_settings(args, needs={"sesamy", "mailmojo"})
     if not (args.dry_run or args.yes or args.expect is not None or sys.stdin.isatty()):
@@ -75,11 +43,6 @@ def _handle(args: argparse.Namespace) -> int:
             "reconcile asks before it clears contacts, and nobody is at the terminal: "
             "give --yes, --expect N or --dry-run"
         )
-
-    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
-    from consumer.masking import mask_addresses, mask_secrets  # noqa: PLC0415 - `--help` does without, as what follows
-    from consumer.ops import logs  # noqa: PLC0415 - heavy
-    from consumer.reconcile.address_file import read_addresses  # noqa: PLC0415
 
     mask = mask_secrets if args.unmasked else mask_addresses
     addresses = read_addresses(args.contacts) if args.contacts else None
@@ -104,9 +67,7 @@ def _handle(args: argparse.Namespace) -> int:
     return FAILED if found.failed or (clearing and (clearing.failed or clearing.tally.differing)) else DONE
 
 
-async def _search(settings: Settings, addresses: Sequence[str] | None) -> "tuple[Search, bool]":
-    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
-    from consumer.reconcile.search import Search  # noqa: PLC0415
+async def _search(settings: Settings, addresses: Sequence[str] | None) -> tuple[Search, bool]:
 
     async with _clients(settings, lambda: "nothing was cleared") as clients:
         search = Search(clients.sesamy, clients.mailmojo, settings.sync, addresses=addresses)
@@ -116,13 +77,10 @@ async def _search(settings: Settings, addresses: Sequence[str] | None) -> "tuple
 
 
 async def _clear(
-    settings: Settings, found: "Found", args: argparse.Namespace, mask: Callable[[str], str]
-) -> "tuple[Clearing, bool]":
-    from consumer.cli import reconcile_report as report  # noqa: PLC0415 - heavy
-    from consumer.reconcile.clearing import Clearing, log_audit  # noqa: PLC0415
-    from consumer.service import rules_of  # noqa: PLC0415
+    settings: Settings, found: Found, args: argparse.Namespace, mask: Callable[[str], str]
+) -> tuple[Clearing, bool]:
 
-    def tell(cleared: "Cleared") -> None:
+    def tell(cleared: Cleared) -> None:
         wipe()
         if not args.dry_run:
             log_audit(cleared)
@@ -149,14 +107,8 @@ async def _clear(
 
 
 @asynccontextmanager
-async def _clients(settings: Settings, done: Callable[[], str]) -> "AsyncIterator[Clients]":
+async def _clients(settings: Settings, done: Callable[[], str]) -> AsyncIterator[Clients]:
     """Open the clients; an API that is of no use becomes one line, with what is `done`."""
-    from consumer.clients.build import open_clients  # noqa: PLC0415 - heavy, as what follows
-    from consumer.clients.errors import ApiError  # noqa: PLC0415
-    from consumer.clients.wire import READ_TIMEOUT  # noqa: PLC0415
-    from consumer.masking import mask_addresses  # noqa: PLC0415
-    from consumer.ops.metrics import Metrics  # noqa: PLC0415
-
     # No lease bounds a request here, and a page of a list may take longer than a contact.
     async with open_clients(settings, Metrics(), write_timeout=READ_TIMEOUT) as clients:
         clients.set_share(_SHARE)
@@ -166,7 +118,7 @@ async def _clients(settings: Settings, done: Callable[[], str]) -> "AsyncIterato
             raise Failure(f"{mask_addresses(str(error))}; {done()}; `check` may say more") from error
 
 
-def _make_sure(found: "Found", args: argparse.Namespace, mask: Callable[[str], str]) -> None:
+def _make_sure(found: Found, args: argparse.Namespace, mask: Callable[[str], str]) -> None:
     """Let the operator confirm the count, or refuse. Raises `Failure`: nothing is cleared."""
     count = len(found.suspects)
     if args.expect is not None and count > args.expect:

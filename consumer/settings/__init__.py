@@ -1,6 +1,7 @@
 """Every setting of the program: `load` reads them, `Settings` holds them, `tree` is the table behind both."""
 
-from consumer.settings.loading import EVERY_PART, SettingsError, load
+from consumer.failure import SettingsError
+from consumer.settings.loading import EVERY_PART, load
 from consumer.settings.proxies import Proxies
 from consumer.settings.tree import (
     AdminSettings,

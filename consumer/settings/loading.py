@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from consumer.failure import Failure
+from consumer.failure import Failure, SettingsError
 from consumer.kafka_tls import client_context
 from consumer.masking import remember_secret
 from consumer.secret import Secret
@@ -31,10 +31,6 @@ from consumer.settings.tree import (
 
 CONFIG_VARIABLE = "SESAMY_MAILMOJO_CONFIG"
 EVERY_PART = frozenset({"kafka", "sesamy", "mailmojo"})
-
-
-class SettingsError(Exception):
-    """A mistake in the settings. The text is one line: the setting as the user wrote it, and the way out."""
 
 
 class _Given(Struct, frozen=True):

@@ -1,6 +1,5 @@
 """The chart makes what Kubernetes takes and what the program understands."""
 
-import argparse
 import json
 import subprocess
 from collections.abc import Callable
@@ -11,7 +10,8 @@ import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
-from consumer.cli import COMMANDS, backfill, reconcile
+from consumer import cli
+from consumer.cli.commands import BY_NAME
 from consumer.settings import load
 from consumer.settings.tree import table
 from tests.certificates import Authority
@@ -154,7 +154,7 @@ def test_no_secret_is_in_what_it_makes_and_no_pod_may_more_than_it_must(render: 
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         (container,) = spec["containers"]
-        assert container["args"][0] in COMMANDS
+        assert container["args"][0] in BY_NAME
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert not secrets & {entry["name"] for entry in container["env"]}
 
@@ -179,11 +179,7 @@ def test_no_two_of_a_job_run_at_once_and_the_program_understands_it(render: Rend
     kinds = render(EVERYTHING)
     assert kinds[job]["spec"]["concurrencyPolicy"] == "Forbid"
     (container,) = _job(kinds, job)["spec"]["containers"]
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    commands = parser.add_subparsers()
-    for command in (backfill, reconcile):
-        command.register(commands)
-    assert parser.parse_args(container["args"]).handler
+    assert cli.parse(container["args"]).command == job.rsplit(maxsplit=1)[-1]
 
 
 def test_a_reconcile_only_looks_until_a_bound_is_given_and_then_keeps_it(render: Render) -> None:

@@ -11,7 +11,7 @@ import compose_spec
 import pytest
 import yaml
 
-from consumer.cli import COMMANDS
+from consumer.cli.commands import BY_NAME
 from consumer.sandbox import Options, Sandbox, World
 from consumer.settings import load
 from consumer.settings.tree import table
@@ -66,7 +66,7 @@ async def test_the_settings_lead_to_the_sandbox() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_program_is_given_a_command_it_has_and_no_more_rights_than_it_needs(name: str) -> None:
     service = SERVICES[name]
-    assert "entrypoint" in service or service.get("command", ["run"])[0] in COMMANDS
+    assert "entrypoint" in service or service.get("command", ["run"])[0] in BY_NAME
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     if name != "sandbox":  # plain http is accepted on loopback only

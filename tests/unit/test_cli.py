@@ -11,7 +11,9 @@ import structlog
 import structlog.testing
 
 from consumer import cli
+from consumer.cli.commands import COMMANDS
 from consumer.failure import Failure
+from consumer.sandbox import Answers
 from consumer.settings import SettingsError
 
 NOWHERE = "127.0.0.1:1"
@@ -46,9 +48,32 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     return line.removeprefix("sesamy-mailmojo: ")
 
 
-def test_the_version() -> None:
-    result = run("--version")
+@pytest.mark.parametrize("argument", ["--version", "-V", "version"])
+def test_the_version(argument: str) -> None:
+    result = run(argument)
     assert (result.returncode, result.stdout.split()[0]) == (0, "sesamy-mailmojo")
+
+
+def test_help_is_an_option_and_a_command() -> None:
+    listed = run("help").stdout
+    assert listed == run("--help").stdout
+    assert run("help", "sync").stdout == run("sync", "--help").stdout
+    for command in COMMANDS:
+        assert f"  {command.name}" in listed
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("snyc", "unknown command 'snyc'; did you mean sync?"),
+        ("dead_letters", "unknown command 'dead_letters'; did you mean dead-letters?"),
+        ("walk", "unknown command 'walk'; see"),
+    ],
+)
+def test_a_misspelt_command_gets_a_suggestion(given: str, said: str) -> None:
+    result = run(given)
+    assert result.returncode == 2
+    assert one_line(result).startswith(said)
 
 
 @pytest.mark.parametrize("command", ["run", "check", "sync", "reconcile", "load-test", "ingest"])
@@ -189,7 +214,7 @@ def raising(error: BaseException) -> Callable[[object], int]:
 def test_what_a_handler_raises_becomes_an_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
-    monkeypatch.setattr("consumer.cli.check._handle", raising(error))
+    monkeypatch.setattr("consumer.cli.check.execute", raising(error))
     assert cli.main(["check"]) == code
     assert capsys.readouterr().err == said
 
@@ -201,7 +226,7 @@ def test_a_mistake_of_ours_shows_where_it_is_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     structlog.reset_defaults()
-    monkeypatch.setattr("consumer.cli.run._handle", raising(error))
+    monkeypatch.setattr("consumer.cli.run.execute", raising(error))
     assert cli.main(["run"]) == 1
     said = capsys.readouterr().err
     assert "Traceback (most recent call last)" in said
@@ -212,7 +237,7 @@ def test_a_mistake_of_ours_shows_where_it_is_and_exits_with_1(
 def test_a_mistake_of_ours_is_an_event_where_a_log_is_configured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("consumer.cli.run._handle", raising(ZeroDivisionError()))
+    monkeypatch.setattr("consumer.cli.run.execute", raising(ZeroDivisionError()))
     with structlog.testing.capture_logs() as logs:
         structlog.configure()
         try:
@@ -235,10 +260,28 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.wait(timeout=30)
 
 
-def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
-    code = (
-        "import sys; from consumer.cli import main; main(['run', '--help']);"
-        "print(sorted({'aiohttp', 'aiokafka', 'structlog', 'uvloop', 'prometheus_client'} & set(sys.modules)))"
-    )
+HEAVY = {"aiohttp", "aiokafka", "structlog", "uvloop", "prometheus_client"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["walk"]]
+    + [[command.name, option] for command in COMMANDS for option in ("--help", "--no-such-option")],
+    ids=" ".join,
+)
+def test_help_and_wrong_usage_are_quick_because_nothing_heavy_is_imported(
+    arguments: list[str],
+) -> None:
+    code = f"import sys; from consumer.cli import main; main({arguments}); print(sorted({HEAVY} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_help_of_sandbox_lists_every_answer_and_the_default_first() -> None:
+    usual = Answers()
+    listed = run("sandbox", "--help").stdout.split("(the first is the default):\n", 1)[1].strip("\n").splitlines()
+    shown = {name.strip(): answers.split(", ") for name, answers in (line.split(": ", 1) for line in listed)}
+    assert {name: set(answers) for name, answers in shown.items()} == {
+        name: set(answers) for name, answers in Answers.choices().items()
+    }
+    assert {name: answers[0] for name, answers in shown.items()} == {name: getattr(usual, name) for name in shown}
