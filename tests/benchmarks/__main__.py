@@ -1,137 +1,162 @@
-"""`python -m tests.benchmarks`: contestants side by side against one real Kafka and the sandbox."""
+"""`python -m tests.benchmarks`: contestants side by side against one real Kafka and one fast fake of both APIs."""
 
 import argparse
 import asyncio
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from msgspec import Struct
+import msgspec
 
 from tests import kafka_broker
 from tests.benchmarks import report
-from tests.benchmarks.contestants import CONTESTANTS, PARALLEL, Contestant, entrants, fetch_parallel_consumer
+from tests.benchmarks.checkout import CheckoutError, checkout
+from tests.benchmarks.contestants import CONTESTANTS, ROOT, Contestant, at_commit, build
+from tests.benchmarks.fake_process import serve_fake
 from tests.benchmarks.fleet import Quota, drain_few_users, share_among_three
+from tests.benchmarks.kills import kill
+from tests.benchmarks.loads import Load, loads
 from tests.benchmarks.memory import hold
 from tests.benchmarks.plot import as_svg
-from tests.benchmarks.report import Finding, Result
-from tests.benchmarks.running import Measurement, measure
-from tests.benchmarks.scenarios import Scenario, default, full
+from tests.benchmarks.report import Report
+from tests.benchmarks.runner import Site
+from tests.benchmarks.turns import Results, drop, race, say
 from tests.kafka_broker import KafkaBroker
 
-
-class Benchmark(Struct, frozen=True, kw_only=True):
-    """What one call of the command measures: in every scenario these contestants, as far as it is about them."""
-
-    scenarios: tuple[Scenario, ...]
-    contestants: tuple[Contestant, ...]
-    rounds: int
-
-
-async def run(benchmark: Benchmark, kafka: KafkaBroker, folder: Path) -> list[Result]:
-    """Run every contestant in every scenario. They alternate, so that a noisy minute meets them all."""
-    results = []
-    for number, scenario in enumerate(benchmark.scenarios):
-        here = [one for one in entrants(scenario) if one in benchmark.contestants]
-        runs: dict[str, list[Measurement]] = {contestant.name: [] for contestant in here}
-        for turn in range(benchmark.rounds):
-            for contestant in here:
-                place = folder / f"{number}-{turn}-{contestant.name.replace(' ', '-')}"
-                measured = await measure(scenario, contestant, kafka, place)
-                runs[contestant.name].append(measured)
-                _say(
-                    f"{scenario.title}, round {turn + 1} of {benchmark.rounds}: "
-                    f"{contestant.name}: {measured.counts.rate:.1f} events/s"
-                )
-        results += [Result(scenario=scenario, contestant=name, rounds=tuple(all_)) for name, all_ in runs.items()]
-    return results
+_PAGE = ROOT / "docs" / "performance.md"
+_PLOT = ROOT / "docs" / "images" / "benchmark.svg"
+_LAST = ROOT / "tests" / "benchmarks" / "results" / "last.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and return the exit code: 1 when order broke or something was lost."""
+    """Measure, print the tables, and return the exit code: 1 when a contestant dropped out in the middle."""
     args = _parser().parse_args(argv)
-    if reason := kafka_broker.unavailable():
-        _say(reason)
-        return 2
-    contestants = [one for one in CONTESTANTS if not args.only or one.name in args.only]
-    skipped = fetch_parallel_consumer() if PARALLEL in contestants else None
-    if skipped:
-        contestants.remove(PARALLEL)
-    benchmark = Benchmark(
-        scenarios=tuple(_scenarios(args)),
-        contestants=tuple(contestants),
-        rounds=args.rounds,
-    )
-    where = report.machine()
-    with KafkaBroker() as kafka, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results = asyncio.run(run(benchmark, kafka, Path(folder)))
-        findings = asyncio.run(_findings(args, kafka, Path(folder)))
-    sys.stdout.write(report.as_text(where, benchmark.contestants, results, findings) + "\n")
+    if args.read:
+        try:
+            told = report.from_json(args.read.read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            say(f"{args.read}: {error}")
+            return 2
+    else:
+        if reason := kafka_broker.unavailable():
+            say(reason)
+            return 2
+        try:
+            told = _measured(args, argv)
+        except CheckoutError as error:
+            say(str(error))
+            return 2
+    _show(args, told)
+    return int(bool(told.results.dropped))
+
+
+def _measured(args: argparse.Namespace, argv: Sequence[str] | None) -> Report:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        contestants = [one for one in CONTESTANTS if not args.only or any(part in one.name for part in args.only)]
+        if args.against:
+            place = stack.enter_context(checkout(args.against, folder / "checkout"))
+            contestants.insert(1, at_commit(args.against, place))
+        told = Report(
+            machine=report.machine(),
+            commit=_commit(),
+            command=f"make bench BENCH_ARGS={shlex.quote(shlex.join(argv or sys.argv[1:]))}",
+            contestants={one.name: one.what for one in contestants},
+            results=Results(),
+        )
+        skipped = build(contestants)
+        for name, reason in skipped.items():
+            drop(told.results, name, f"it did not run: {reason}")
+        with KafkaBroker() as kafka:
+            try:
+                asyncio.run(_measure(args, contestants, kafka, folder, told))
+            except KeyboardInterrupt:
+                say("interrupted: this is what was measured until then")
+            finally:
+                _LAST.parent.mkdir(exist_ok=True)
+                _LAST.write_bytes(report.as_json(told))
+        return told
+
+
+async def _measure(
+    args: argparse.Namespace, contestants: Sequence[Contestant], kafka: KafkaBroker, folder: Path, told: Report
+) -> None:
+    """Measure all that is asked for, and put it into the report as it comes."""
+    async with serve_fake(folder) as fake:
+        site = Site(kafka, fake, folder)
+        await race(_loads(args), contestants, args.rounds, site, told.results)
+        if not (args.load or args.quick):
+            await _kill_all(contestants, site, args.kills, told)
+    if args.full:
+        told.drain = await drain_few_users(
+            kafka, folder / "drain", users=100, events=10_000, sesamy=Quota(10, 20), mailmojo=Quota(10, 5)
+        )
+        told.sharing = await share_among_three(
+            kafka, folder / "sharing", sesamy=Quota(60, 20), mailmojo=Quota(200, 100), seconds=20
+        )
+        told.backlog = await hold(kafka, folder / "memory", records=1_000_000, users=100_000, max_pending=1_000_000)
+
+
+async def _kill_all(contestants: Sequence[Contestant], site: Site, times: int, told: Report) -> None:
+    for contestant in contestants:
+        if not contestant.reads_topic or contestant.coalesces:
+            continue
+        for _ in range(times):
+            if contestant.name in told.results.dropped:
+                break
+            try:
+                found = await kill(contestant, site)
+            except RuntimeError as error:
+                drop(told.results, contestant.name, f"after kill -9: {error}")
+            else:
+                told.kills.append(found)
+                say(f"kill -9: {found.contestant}: {found.in_flight} in flight, {found.redone} done again")
+
+
+def _show(args: argparse.Namespace, told: Report) -> None:
+    text = report.as_markdown(told)
+    sys.stdout.write(text + "\n")
     if args.json:
-        args.json.write_bytes(report.as_json(where, benchmark.contestants, results, findings) + b"\n")
-    if args.svg:
-        args.svg.write_text(as_svg(results, f"{where.date[:10]}, {where.cores} cores, {where.cpu}"))
-    if skipped:
-        _say(f"*** Parallel Consumer did NOT run: {skipped} ***")
-    counted = [measured.counts for result in results for measured in result.rounds]
-    return int(any(counts.order_violations or counts.lost or counts.wrong for counts in counted))
+        args.json.write_bytes(report.as_json(told))
+    if args.docs:
+        _PAGE.write_text(report.put_into(_PAGE.read_text(), text))
+        _PLOT.write_text(as_svg(told))
 
 
-async def _findings(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Sequence[Finding]:
-    if args.quick or args.latency or args.only:
-        return ()
-    drain = await drain_few_users(
-        kafka, folder / "drain", users=100, events=10_000, sesamy=Quota(10, 20), mailmojo=Quota(10, 5)
-    )
-    _say(str(drain))
-    sharing = await share_among_three(
-        kafka, folder / "sharing", sesamy=Quota(60, 20), mailmojo=Quota(200, 100), seconds=20 if args.full else 6
-    )
-    _say(str(sharing))
-    if not args.full:
-        return drain, sharing
-    backlog = await hold(kafka, folder / "memory", records=1_000_000, users=100_000, max_pending=1_000_000)
-    return drain, sharing, backlog
+def _loads(args: argparse.Namespace) -> Sequence[Load]:
+    scale = 0.02 if args.quick else 2 if args.full else 1
+    return [load for load in loads(scale) if not args.load or load.name in args.load]
 
 
-def _scenarios(args: argparse.Namespace) -> Sequence[Scenario]:
-    if args.quick:
-        return [Scenario(latency=0.01, concurrency=16, seconds=1)]
-    if args.latency:
-        return [
-            Scenario(latency=latency / 1e3, concurrency=args.concurrency, seconds=args.seconds)
-            for latency in args.latency
-        ]
-    return full() if args.full else default()
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
 
 
 def _parser() -> argparse.ArgumentParser:
+    names = [load.name for load in loads()]
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Measures events a second against a real Kafka and the sandbox, contestants side by side, in less "
-        "than ten minutes. What the columns mean: docs/performance.md.",
-        epilog="example: make bench BENCH_ARGS='--latency 0 --latency 10 --json bench.json'",
+        description="Measures events a second and CPU per event against a real Kafka and a fast fake of both APIs, "
+        "contestants side by side, in about a quarter of an hour. What the tables mean: docs/performance.md.",
+        epilog="example: make bench BENCH_ARGS='--load 0ms --rounds 3 --against HEAD~1'",
     )
-    parser.add_argument("--full", action="store_true", help="every load, and memory; about half an hour a round")
+    parser.add_argument("--load", action="append", choices=names, help="this load alone; repeatable")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each load (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=1, metavar="N", help="of each contestant (default: %(default)s)")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="contestants with this in the name; repeatable")
+    parser.add_argument("--against", metavar="COMMIT", help="measure this repository at a commit as well")
+    parser.add_argument("--full", action="store_true", help="loads twice as long; quotas and memory as well")
     parser.add_argument("--quick", action="store_true", help="does it run at all? its figures say nothing")
-    parser.add_argument(
-        "--latency", type=float, action="append", metavar="MS", help="one event a user at this latency; repeatable"
-    )
-    parser.add_argument("--concurrency", type=int, default=64, metavar="N", help="with --latency (default: 64)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="with --latency, of the ideal line (default: 10)")
-    parser.add_argument("--rounds", type=int, default=1, help="of which the median is shown (default: %(default)s)")
-    parser.add_argument(
-        "--only", action="append", choices=[one.name for one in CONTESTANTS], help="this contestant; repeatable"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the plot there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn there")
+    parser.add_argument("--docs", action="store_true", help="write tables and plot into docs/")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: show the JSON of an earlier run")
     return parser
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -1,140 +1,146 @@
-"""Who runs against whom. Each is a process of its own with the service's own settings."""
+"""Who is measured. Each is a program of its own that reads its settings from the environment, as the service does."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+
+from msgspec import Struct
 
 from consumer.loadtest.processes import Child
-from tests.benchmarks.scenarios import Scenario
-from tests.service_process import ServiceProcess
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 _JAVA = Path(__file__).parent / "java"
-_JARS = _JAVA / "target" / "dependency"
+_GO = Path(__file__).parent / "go"
+_EVERYBODY = {
+    "KAFKA_SESSION_TIMEOUT": "6",
+    "SYNC_LINGER": "0",
+    "SYNC_COALESCE": "false",
+    "ADMIN_PORT": "0",
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "info",
+}
 
 
-class Contestant(Protocol):
+class Contestant(Struct, frozen=True, kw_only=True):
     """One way to get from the topic to the APIs.
 
-    `reads_topic` is False for one that is told its users by a file. Before it counts it works off `warm_up` events, or
-    as many as it works on at a time.
+    Attributes:
+        name: of its row.
+        what: what it is, in a line.
+        command: the program; `{folder}` is replaced by the folder of its output.
+        settings: what it has beside those of everybody.
+        cwd: where it starts.
+        reads_topic: False for one that is told its events by files.
+        coalesces: whether one sync may answer several events.
+        warm_up: events before it is measured.
+        kinds: of loads that it takes part in.
     """
 
     name: str
     what: str
-    reads_topic: bool
-    warm_up: int
-
-    def width(self, scenario: Scenario) -> int:
-        """Return how many users it syncs at a time at the most."""
+    command: tuple[str, ...]
+    settings: Mapping[str, str] = {}
+    cwd: Path = ROOT
+    reads_topic: bool = True
+    coalesces: bool = False
+    warm_up: int = 500
+    kinds: frozenset[str] = frozenset({"even", "hot", "fleet"})
 
     def start(self, folder: Path, settings: Mapping[str, str]) -> Child:
         """Start it with its output in `folder`."""
-
-
-class Service:
-    """The real thing."""
-
-    name = "service"
-    what = "`sesamy-mailmojo run`: order per user, users side by side, one sync for what waits together"
-    reads_topic = True
-    warm_up = 0
-
-    def width(self, scenario: Scenario) -> int:
-        return scenario.concurrency
-
-    def start(self, folder: Path, settings: Mapping[str, str]) -> Child:
-        return ServiceProcess(folder, settings)
-
-
-class EachEvent(Service):
-    """The real thing without its greatest lever."""
-
-    name = "service, each event"
-    what = "the same with `SYNC_COALESCE=false`: one sync per event"
-
-    def start(self, folder: Path, settings: Mapping[str, str]) -> Child:
-        return ServiceProcess(folder, {**settings, "SYNC_COALESCE": "false"})
-
-
-class Program:
-    """A program of ours around the plainest thing."""
-
-    def __init__(
-        self,
-        name: str,
-        what: str,
-        command: Sequence[str],
-        *,
-        reads_topic: bool = True,
-        by_partition: bool = False,
-        warm_up: int = 0,
-    ) -> None:
-        self.name, self.what, self.reads_topic, self.warm_up = name, what, reads_topic, warm_up
-        self._by_partition = by_partition
-        self._command = command
-
-    def width(self, scenario: Scenario) -> int:
-        return scenario.partitions if self._by_partition else scenario.concurrency
-
-    def start(self, folder: Path, settings: Mapping[str, str]) -> Child:
         folder.mkdir(parents=True, exist_ok=True)
         inherited = ("PATH", "HOME", "LANG", "JAVA_HOME", "PYTHONPATH")
         environment = {name: os.environ[name] for name in inherited if name in os.environ}
         return Child(
-            [part.format(folder=folder) for part in self._command],
+            [part.format(folder=folder) for part in self.command],
             output=folder / "output",
-            cwd=_ROOT,
-            env={**environment, **settings},
+            cwd=self.cwd,
+            env={**environment, **_EVERYBODY, **self.settings, **settings},
         )
 
 
-SEQUENTIAL = Program(
-    "one at a time",
-    "plain aiokafka, one record at a time per partition, a commit after each batch; same syncer and clients",
-    [sys.executable, "-m", "tests.benchmarks.loops", "sequential"],
-    by_partition=True,
+_RUN = (sys.executable, "-m", "consumer", "run")
+SERVICE = Contestant(name="this service", what="`sesamy-mailmojo run`, one sync per event", command=_RUN)
+COALESCING = Contestant(
+    name="this service, coalescing",
+    what="the same as it is by default: one sync answers all events of a user that are waiting",
+    command=_RUN,
+    settings={"SYNC_COALESCE": "true"},
+    coalesces=True,
+    kinds=frozenset({"hot"}),
 )
-GROUPED = Program(
-    "grouped by key",
-    "plain aiokafka, 500 records a batch, keys side by side, a commit after each batch; same syncer and clients",
-    [sys.executable, "-m", "tests.benchmarks.loops", "grouped"],
-)
-BARE = Program(
-    "bare client",
-    "aiohttp alone: the same calls, no Kafka, nothing derived; what one Python process can do here at all",
-    [sys.executable, "-m", "tests.benchmarks.bare", "{folder}"],
+CONNECTIONS = Contestant(
+    name="aiohttp's connections",
+    what="the six calls alone on aiohttp's connector and parser, no Kafka, nothing derived: the lower bound in Python",
+    command=(sys.executable, "-m", "tests.benchmarks.bare", "connections", "{folder}"),
     reads_topic=False,
+    kinds=frozenset({"even"}),
 )
-PARALLEL = Program(
-    "Parallel Consumer",
-    "Confluent's, Java 17, order by key, threads, java.net.http; the same calls, nothing derived",
-    ["java", "-Xmx1g", "-cp", f"{_JARS}/*", str(_JAVA / "Main.java")],
+BARE = Contestant(
+    name="bare `ClientSession`",
+    what="the six calls alone with aiohttp's `ClientSession`, no Kafka, nothing derived",
+    command=(sys.executable, "-m", "tests.benchmarks.bare", "session", "{folder}"),
+    reads_topic=False,
+    kinds=frozenset({"even"}),
+)
+GROUPED = Contestant(
+    name="grouped by key",
+    what="aiokafka, batches of 500, keys side by side, `ClientSession`, a commit after each batch; nothing derived",
+    command=(sys.executable, "-m", "tests.benchmarks.grouped"),
+    kinds=frozenset({"even", "hot"}),
+)
+PARALLEL = Contestant(
+    name="Parallel Consumer",
+    what="Confluent's 0.5.3.3 for Java with its Vert.x module, order by key; nothing derived",
+    command=("java", "-Xmx1g", "-cp", f"{_JAVA}/target/dependency/*:{_JAVA}/target/classes", "Main"),
     warm_up=4_000,  # until its compiler has seen enough
 )
-SERVICE, EACH_EVENT = Service(), EachEvent()
-CONTESTANTS: tuple[Contestant, ...] = (SERVICE, EACH_EVENT, GROUPED, SEQUENTIAL, PARALLEL, BARE)
+FRANZ = Contestant(
+    name="franz-go",
+    what="franz-go for Go, a worker per key, `net/http`; nothing derived",
+    command=(str(_GO / "target" / "consumer"),),
+)
+CONTESTANTS = (SERVICE, COALESCING, CONNECTIONS, BARE, GROUPED, PARALLEL, FRANZ)
 
 
-def fetch_parallel_consumer() -> str | None:
-    """Have Maven put Parallel Consumer's jars in place, and say why not if it could not."""
-    if list(_JARS.glob("parallel-consumer-core-*.jar")):
+def at_commit(commit: str, checkout: Path) -> Contestant:
+    """Return this service as it was at a commit, which is checked out there."""
+    name, what = f"this service at {commit}", "the same at that commit"
+    return Contestant(name=name, what=what, command=_RUN, cwd=checkout, kinds=frozenset({"even"}))
+
+
+def build(contestants: Iterable[Contestant]) -> dict[str, str]:
+    """Build what is not Python; return by contestant why it cannot run."""
+    builders = {PARALLEL.name: _build_java, FRANZ.name: _build_go}
+    problems = {one.name: builders[one.name]() for one in contestants if one.name in builders}
+    return {name: problem for name, problem in problems.items() if problem}
+
+
+def _build_java() -> str | None:
+    for tool in ("java", "javac", "mvn"):
+        if shutil.which(tool) is None:
+            return f"there is no `{tool}` in PATH"
+    jars = _JAVA / "target" / "dependency"
+    if not list(jars.glob("parallel-consumer-vertx-*.jar")):
+        shutil.rmtree(jars, ignore_errors=True)
+        problem = _run(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"], _JAVA)
+        if problem:
+            return problem
+    return _run(["javac", "-d", "target/classes", "-cp", "target/dependency/*", "Main.java"], _JAVA)
+
+
+def _build_go() -> str | None:
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        return "there is no `go` in PATH"
+    return _run([go, "build", "-o", "target/consumer", "."], _GO)
+
+
+def _run(command: list[str], folder: Path) -> str | None:
+    result = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if not result.returncode:
         return None
-    if shutil.which("mvn") is None:
-        return "there is no `mvn` in PATH to fetch it"
-    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    result = subprocess.run(command, cwd=_JAVA, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return f"Maven could not fetch it: {(result.stdout + result.stderr)[-300:]}" if result.returncode else None
-
-
-def entrants(scenario: Scenario) -> Sequence[Contestant]:
-    """Return who runs in a scenario: those of whom it tells anything."""
-    if scenario.pace is not None:
-        return (SERVICE, GROUPED, PARALLEL)
-    if scenario.users is not None:
-        return (SERVICE, EACH_EVENT, GROUPED, PARALLEL)
-    return (SERVICE, GROUPED, SEQUENTIAL, PARALLEL, BARE)
+    return f"`{' '.join(command)}` failed: {(result.stdout + result.stderr).strip()[-300:]}"

@@ -1,0 +1,63 @@
+"""What a contestant does again after kill -9 in the middle of a load."""
+
+import asyncio
+
+from msgspec import Struct
+
+from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.loads import Load
+from tests.benchmarks.runner import Site, running
+
+LATENCY = 0.01
+_EVENTS = 3_000
+_KILLED_AFTER = 1_500
+_PATIENCE = 90.0
+
+
+class Kill(Struct, frozen=True, kw_only=True):
+    """One kill.
+
+    Attributes:
+        contestant: its name.
+        rate: events a second until then.
+        in_flight: syncs that had begun and not ended when it was killed.
+        redone: syncs beyond one per event, those in flight included.
+    """
+
+    contestant: str
+    rate: float
+    in_flight: int
+    redone: int
+
+    @property
+    def bound(self) -> float:
+        """What was in flight and 0.2 s of work: what this service may do again."""
+        return self.in_flight + 0.2 * self.rate
+
+
+async def kill(contestant: Contestant, site: Site) -> Kill:
+    """Kill a contestant in the middle of a load, start it again, and wait until all is committed.
+
+    Raises:
+        RuntimeError: it got stuck, or an event was not synced.
+    """
+    load = Load(latency=LATENCY, events=_EVENTS)
+    async with running(contestant, site) as runner:
+        await site.fake.reset(load.latency)
+        await runner.send(load.sequence())
+        await runner.finished(_KILLED_AFTER, _PATIENCE)
+        runner.kill()
+        killed = await site.fake.state()
+        await asyncio.sleep(10 * load.latency)  # until the last request that was sent has its response
+        await site.fake.forget_syncs()
+        await runner.start()
+        await runner.committed(_PATIENCE)
+        state = await site.fake.state()
+    if state.begun < load.events:
+        raise RuntimeError(f"{load.events - state.begun} of {load.events} events are committed and were not synced")
+    return Kill(
+        contestant=contestant.name,
+        rate=killed.finished / killed.seconds,
+        in_flight=killed.in_flight,
+        redone=state.begun - load.events,
+    )
