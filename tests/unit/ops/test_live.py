@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from consumer.ops import admin
-from consumer.ops.live import MOST_VIEWERS, content_security_policy
+from consumer.ops.live import INTERVAL, MOST_VIEWERS, Events, content_security_policy
 from consumer.ops.metrics import Metrics
 from consumer.sync.evidence import Outage
+from tests.unit.virtual_time import run
 
 
 class Health:
@@ -112,14 +113,22 @@ async def test_a_stream_begins_with_the_past_and_goes_on_with_the_present(client
     assert [json.loads(event.partition("data: ")[2])["asked"] for event in events[1:]] == [1, 2]
 
 
-async def test_all_who_look_share_one_status_and_there_is_a_bound(
-    client: aiohttp.ClientSession, health: Health
-) -> None:
+def test_all_who_look_share_one_status(health: Health) -> None:
+    async def scenario() -> None:
+        events = Events(health.status, health.history)
+        for number in range(1, 4):
+            assert len({events._event() for _ in range(MOST_VIEWERS)}) == 1
+            assert health.asked == number
+            await asyncio.sleep(INTERVAL)
+
+    run(scenario())
+
+
+async def test_there_is_a_bound_of_those_who_look(client: aiohttp.ClientSession) -> None:
     async with AsyncExitStack() as streams:
         for _ in range(MOST_VIEWERS):
             answer = await streams.enter_async_context(client.get("/events"))
             await answer.content.readuntil(b"event: status")
-        assert health.asked <= 2
         async with client.get("/events") as refused:
             assert refused.status == 503
 
