@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer
 
+from consumer.kafka_factory import AIOKAFKA, KafkaFactory
 from tests.kafka_behaviour.world import World, eventually
 from tests.kafka_broker import KafkaBroker
 from tests.simulation.kafka import NewRecord
@@ -25,17 +25,12 @@ class RealWorld(World):
     def bootstrap(self) -> str:
         return self._broker.bootstrap
 
+    @property
+    def factory(self) -> KafkaFactory:
+        return AIOKAFKA
+
     def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
         asyncio.run(behaviour)
-
-    def new_consumer(self, **options: Any) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**options)
-
-    def new_producer(self, **options: Any) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**options)
-
-    def new_admin(self, **options: Any) -> AIOKafkaAdminClient:
-        return AIOKafkaAdminClient(**options)
 
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         await self._broker.create_topic(name, partitions, config)

@@ -3,9 +3,7 @@
 from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-
+from consumer.kafka_factory import KafkaFactory
 from tests.kafka_behaviour.world import World
 from tests.simulation.host import Host
 from tests.simulation.kafka import Cluster, NewRecord
@@ -32,6 +30,10 @@ class SimulatedWorld(World):
     def bootstrap(self) -> str:
         return self.cluster.bootstrap_servers
 
+    @property
+    def factory(self) -> KafkaFactory:
+        return self._clients
+
     def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
         task = self.host.spawn(behaviour)
         while not task.done():
@@ -41,15 +43,6 @@ class SimulatedWorld(World):
         self.cluster.close()
         task.result()
         assert self.host.failures == []
-
-    def new_consumer(self, **options: Any) -> AIOKafkaConsumer:
-        return self._clients.consumer(**options)
-
-    def new_producer(self, **options: Any) -> AIOKafkaProducer:
-        return self._clients.producer(**options)
-
-    def new_admin(self, **options: Any) -> AIOKafkaAdminClient:
-        return self._clients.admin(**options)
 
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         self.cluster.create_topic(name, partitions, config)

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer import kafka, kafka_stopping
+from consumer.kafka_factory import KafkaFactory
 from consumer.settings import KafkaSettings
 from tests.simulation.kafka.log import NewRecord
 
@@ -35,21 +36,14 @@ class World(ABC):
     def bootstrap(self) -> str:
         """The bootstrap servers."""
 
+    @property
+    @abstractmethod
+    def factory(self) -> KafkaFactory:
+        """Makes the clients, as the program has them made."""
+
     @abstractmethod
     def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
         """Run the test, and raise what it raises."""
-
-    @abstractmethod
-    def new_consumer(self, **options: Any) -> AIOKafkaConsumer:
-        """Return a consumer that is not started."""
-
-    @abstractmethod
-    def new_producer(self, **options: Any) -> AIOKafkaProducer:
-        """Return a producer that is not started."""
-
-    @abstractmethod
-    def new_admin(self, **options: Any) -> AIOKafkaAdminClient:
-        """Return an admin client that is not started."""
 
     @abstractmethod
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
@@ -122,7 +116,7 @@ class World(ABC):
         """Return a started consumer with the program's arguments; without a group it is a reader."""
         settings = self.settings()
         arguments = kafka.reader_arguments(settings) if group is None else kafka.consumer_arguments(settings, group)
-        return await self._started(self.new_consumer(**{**arguments, **options}))
+        return await self._started(self.factory.consumer(**{**arguments, **options}))
 
     async def reader(
         self, topic: str, *partitions: int, position: int | None = None, **options: Any
@@ -147,12 +141,12 @@ class World(ABC):
     async def producer(self, **options: Any) -> AIOKafkaProducer:
         """Return a started producer with the arguments of the one for dead letters."""
         arguments = kafka.letter_producer_arguments(self.settings(), 3.0)
-        return await self._started(self.new_producer(**{**arguments, **options}))
+        return await self._started(self.factory.producer(**{**arguments, **options}))
 
     async def admin(self) -> AIOKafkaAdminClient:
         """Return a started admin client."""
         arguments = kafka.connection_arguments(self.settings()) | {"request_timeout_ms": 5000}
-        return await self._started(self.new_admin(**arguments))
+        return await self._started(self.factory.admin(**arguments))
 
     async def close(self) -> None:
         """Stop what a test has started."""

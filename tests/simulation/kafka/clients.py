@@ -73,11 +73,19 @@ class SimulatedProducer(AIOKafkaProducer):
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._host = host
 
-    async def send(self, topic: str, *arguments: Any, **options: Any) -> Any:
+    async def send(  # noqa: PLR0917 - as aiokafka has it
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        headers: Any = None,
+    ) -> Any:
         """Do what aiokafka's does."""
-        if options.get("timestamp_ms") is None:
-            options["timestamp_ms"] = int(self._host.wall_clock() * 1000)
-        return await super().send(topic, *arguments, **options)  # type: ignore[no-untyped-call]
+        if timestamp_ms is None:
+            timestamp_ms = int(self._host.wall_clock() * 1000)
+        return await super().send(topic, value, key, partition, timestamp_ms, headers)  # type: ignore[no-untyped-call]
 
     def __del__(self, _warnings: Any = None) -> None:
         """Do nothing: a crashed process stops no client."""

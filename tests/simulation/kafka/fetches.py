@@ -1,8 +1,9 @@
 """Fetches, and how a node holds one until there are records.
 
-A broker answers an empty fetch after `fetch.max.wait.ms`, here 100 ms, and the consumer sends the next one: ten a
-second that change nothing. So an empty fetch is held up to a second here, but whatever cannot wait ends it when a
-broker would have answered: a request behind it on its connection, or a consumer that wants to fetch something else.
+A broker answers an empty fetch after `fetch.max.wait.ms`, here 100 ms, and the consumer sends the same one again: ten
+a second that change nothing. So an empty fetch that is repeated is held up to a second here, but whatever cannot wait
+ends it when a broker would have answered: a request behind it on its connection, or a consumer that wants something
+else.
 """
 
 import math
@@ -47,7 +48,9 @@ class Fetch:
                     partition.log.changed.add(self._look)
                     self._partitions.append(partition)
         self._wire.hurry = self._hurry
-        self._end_in(max(self._max_wait, _HELD))
+        wanted = frozenset((topic, part[0], part[2]) for topic, parts in self._request.topics for part in parts)
+        is_repeated, self._wire.last_fetch = wanted == self._wire.last_fetch, wanted
+        self._end_in(max(self._max_wait, _HELD) if is_repeated else self._max_wait)
 
     def _hurry(self) -> None:
         waited = self._timeline.now - self._began

@@ -101,6 +101,8 @@ class Wire:
         self.is_open = True
         self.hurry: Callable[[], None] | None = None
         """Set while a fetch is held: have it answered as soon as a broker would."""
+        self.last_fetch: frozenset[tuple[str, int, int]] = frozenset()
+        """What the last fetch that was held asked for: topics, partitions and offsets."""
         self._network = network
         self._client = client
         self._up: deque[tuple[int, Any]] = deque()
