@@ -19,6 +19,7 @@ COMMANDS: Final = (
     Command("run", "the service: consume, sync, commit, until SIGTERM or SIGINT"),
     Command("demo", "the complete system on one machine, nothing to set up: broker, both APIs, events, contacts"),
     Command("check", "verify settings, Kafka, both APIs and the account fields; creates nothing"),
+    Command("config", "print an example of a settings file, or the settings in effect and where they come from"),
     Command("sync", "sync some users now, through the running service or in this process"),
     Command("backfill", "put a sync request into the topic for every user Sesamy knows"),
     Command("reconcile", "clear contacts whose Sesamy user is gone or has another address"),

@@ -81,6 +81,7 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, needs: Colle
             *(f"{name} is no setting; did you mean {meant}?" for name, meant in misspelt.items()),
             *_exposed(rows, given, source),
         ),
+        sources={key: found.name for key, found in given.items()},
         proxies=_proxies(environ) if {"sesamy", "mailmojo"} & set(needs) else Proxies(),
     )
     _check_topics(settings.kafka, given)

@@ -6,7 +6,7 @@ and the docs.
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, get_args, get_type_hints
 from zoneinfo import ZoneInfo
@@ -158,7 +158,10 @@ class SyncSettings(Struct, frozen=True, kw_only=True):
 
     concurrency: Annotated[int, Setting("SYNC_CONCURRENCY", parsers.whole(1, 10_000), "users synced at a time")] = 64
     linger: Annotated[
-        float, Setting("SYNC_LINGER", parsers.number(0, 3600), "seconds a user's events wait for company")
+        float,
+        Setting(
+            "SYNC_LINGER", parsers.number(0, 3600), "coalescing window in seconds, from the user's oldest pending event"
+        ),
     ] = 2.0
     coalesce: Annotated[bool, Setting("SYNC_COALESCE", parsers.flag, "one sync for all of a user's waiting events")] = (
         True
@@ -262,6 +265,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log: LogSettings = field(default_factory=LogSettings)
     doubts: tuple[str, ...] = ()
     """What is likely a mistake though it is allowed, one line each; no setting itself."""
+    sources: Mapping[str, str] = {}
+    """Where each setting comes from that is given: TOML key to the variable, or to the key and its file."""
     proxies: Proxies = Proxies()
 
     @property
