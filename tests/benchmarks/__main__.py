@@ -68,9 +68,9 @@ def _measured(args: argparse.Namespace, argv: Sequence[str] | None) -> Report:
             contestants={one.name: one.what for one in contestants},
             results=Results(),
         )
-        skipped = build(contestants)
-        for name, reason in skipped.items():
-            drop(told.results, name, f"it did not run: {reason}")
+        for name, reason in build(contestants).items():
+            drop(told.results, name, f"It did not run: {reason}")
+            contestants = [one for one in contestants if one.name != name]
         with KafkaBroker() as kafka:
             try:
                 asyncio.run(_measure(args, contestants, kafka, folder, told))
@@ -106,8 +106,6 @@ async def _kill_all(contestants: Sequence[Contestant], site: Site, times: int, t
         if not contestant.reads_topic or contestant.coalesces:
             continue
         for _ in range(times):
-            if contestant.name in told.results.dropped:
-                break
             try:
                 found = await kill(contestant, site)
             except RuntimeError as error:

@@ -129,6 +129,9 @@ def _build_java() -> str | None:
         problem = _run(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"], _JAVA)
         if problem:
             return problem
+    source, compiled = _JAVA / "Main.java", _JAVA / "target" / "classes" / "Main.class"
+    if compiled.exists() and compiled.stat().st_mtime > source.stat().st_mtime:
+        return None
     return _run(["javac", "-d", "target/classes", "-cp", "target/dependency/*", "Main.java"], _JAVA)
 
 

@@ -9,8 +9,6 @@ from tests.benchmarks.loads import Load
 from tests.benchmarks.runner import Site, running
 
 LATENCY = 0.01
-_EVENTS = 3_000
-_KILLED_AFTER = 1_500
 _PATIENCE = 90.0
 
 
@@ -35,17 +33,17 @@ class Kill(Struct, frozen=True, kw_only=True):
         return self.in_flight + 0.2 * self.rate
 
 
-async def kill(contestant: Contestant, site: Site) -> Kill:
-    """Kill a contestant in the middle of a load, start it again, and wait until all is committed.
+async def kill(contestant: Contestant, site: Site, *, events: int = 3_000) -> Kill:
+    """Kill a contestant when half of the events are done, start it again, and wait until all are committed.
 
     Raises:
         RuntimeError: it got stuck, or an event was not synced.
     """
-    load = Load(latency=LATENCY, events=_EVENTS)
+    load = Load(latency=LATENCY, events=events)
     async with running(contestant, site) as runner:
         await site.fake.reset(load.latency)
         await runner.send(load.sequence())
-        await runner.finished(_KILLED_AFTER, _PATIENCE)
+        await runner.finished(events // 2, _PATIENCE)
         runner.kill()
         killed = await site.fake.state()
         await asyncio.sleep(10 * load.latency)  # until the last request that was sent has its response

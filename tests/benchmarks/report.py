@@ -99,7 +99,7 @@ def as_markdown(report: Report) -> str:
     )
     parts = [
         head,
-        *(f"**{name} is missing** from here on: {reason}" for name, reason in report.results.dropped.items()),
+        *(f"**{name} dropped out.** {reason}" for name, reason in report.results.dropped),
     ]
     if even:
         parts += ["**One process: events a second · CPU µs an event · cores**", _rates(report, even)]

@@ -195,5 +195,5 @@ async def _warm_up(runner: Runner, fake: FakeProcess) -> None:
     await fake.reset(0)
     events = runner.contestant.warm_up * runner.instances
     await runner.send(Load(latency=0, events=events).sequence())
-    await runner.done(events, _PATIENCE)
+    await runner.done(events, _PATIENCE + events / 20)
     await asyncio.sleep(_SETTLE)

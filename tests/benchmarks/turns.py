@@ -77,10 +77,10 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 class Results(Struct, kw_only=True):
-    """All turns, and by contestant why it dropped out."""
+    """All turns, and who dropped out, why."""
 
     turns: list[Turn] = []
-    dropped: dict[str, str] = {}
+    dropped: list[tuple[str, str]] = []
 
     def of(self, load: Load, contestant: str) -> list[Turn]:
         """Return a contestant's turns under a load, by round."""
@@ -135,46 +135,51 @@ async def race(
     """Have all contestants work off all loads, `rounds` times, and add the turns to `results`.
 
     In a round the contestants follow one another, so that a noisy minute meets all of them; every other round goes
-    the other way. Who breaks a rule, ends or gets stuck drops out.
+    the other way. Who breaks a rule, ends or gets stuck drops out until the next loads need other processes.
     """
     for (width, count), here in stages(loads).items():
         kinds = {kind(load) for load in here}
         async with AsyncExitStack() as stack:
             runners: list[Runner] = []
             for contestant in contestants:
-                if not kinds & contestant.kinds or contestant.name in results.dropped:
+                if not kinds & contestant.kinds:
                     continue
                 start = running(contestant, site, width=width, instances=count or CORES)
                 try:
                     runners.append(await stack.enter_async_context(start))
                 except RuntimeError as error:
-                    drop(results, contestant.name, str(error))
+                    drop(results, contestant.name, f"{here[0].name}: {error}")
             for load in here:
                 for number in range(rounds):
-                    for runner in runners if number % 2 == 0 else runners[::-1]:
-                        if kind(load) in runner.contestant.kinds and runner.contestant.name not in results.dropped:
-                            await _add_turn(runner, load, number, site.fake, results)
+                    for runner in runners[:] if number % 2 == 0 else runners[::-1]:
+                        if kind(load) in runner.contestant.kinds and not await _add_turn(
+                            runner, load, number, site.fake, results
+                        ):
+                            runners.remove(runner)
 
 
-async def _add_turn(runner: Runner, load: Load, number: int, fake: FakeProcess, results: Results) -> None:
+async def _add_turn(runner: Runner, load: Load, number: int, fake: FakeProcess, results: Results) -> bool:
+    """Return whether the contestant may go on."""
+    name = runner.contestant.name
     try:
         turn = await take_turn(runner, load, fake)
     except RuntimeError as error:
-        drop(results, runner.contestant.name, f"{load.name}: {error}")
-        return
+        drop(results, name, f"{load.name}: {error}")
+        return False
     if turn.problem:
-        drop(results, turn.contestant, f"{load.name}: {turn.problem}")
-        return
+        drop(results, name, f"{load.name}: {turn.problem}")
+        return False
     results.turns.append(turn)
     say(
-        f"{load.name}, round {number + 1}: {turn.contestant}: {turn.rate:.0f} events/s, "
-        f"{1e6 * turn.cpu_per_event:.0f} µs/event, {turn.cores:.2f} cores; the fake {turn.fake_cores:.2f}"
+        f"{load.name}, round {number + 1}: {name}: {turn.rate:.0f} events/s, {1e6 * turn.cpu_per_event:.0f} µs/event, "
+        f"{turn.cores:.2f} cores; the fake {turn.fake_cores:.2f}"
     )
+    return True
 
 
 def drop(results: Results, name: str, reason: str) -> None:
     """Say that a contestant does not go on."""
-    results.dropped[name] = reason
+    results.dropped.append((name, reason))
     say(f"*** {name} drops out: {reason} ***")
 
 

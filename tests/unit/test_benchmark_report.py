@@ -84,9 +84,9 @@ def test_the_tables_show_medians_and_ratios() -> None:
 
 
 def test_who_dropped_out_is_named_with_the_reason() -> None:
-    results = Results(turns=[turn(), turn(BARE.name)], dropped={FRANZ.name: "there is no `go` in PATH"})
+    results = Results(turns=[turn(), turn(BARE.name)], dropped=[(FRANZ.name, "There is no `go` in PATH")])
     text = as_markdown(told(results=results))
-    assert "**franz-go is missing** from here on: there is no `go` in PATH" in text
+    assert "**franz-go dropped out.** There is no `go` in PATH" in text
     assert as_markdown(told()).startswith("Measured"), "nothing was measured, and that is no crash"
 
 
