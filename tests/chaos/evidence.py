@@ -4,7 +4,7 @@ Nothing of it comes from the program: not its metrics, its status or its log.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -57,6 +57,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
         addresses: of every user's contact, in lower case.
         final: by user, the version that the contact shows at the end; None without a contact.
         observed: the group's commits, each when it was first seen.
+        lost: users whose contact may keep an older state: a process that wrote too late was killed before it could ask
+            for a sync of them (docs/guarantees.md, P2).
     """
 
     sent: Sequence[Sent]
@@ -66,6 +68,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     observed: Sequence[Observed]
     letters: Sequence[DeadLetter] = ()
     edits: Sequence[Edit] = ()
+    lost: Collection[str] = ()
 
     def syncs(self) -> dict[str, list[Sync]]:
         """Return every user's syncs, oldest first."""

@@ -1,6 +1,6 @@
 """The promises of `docs/contract.md`, asked of a run's evidence; in a right run nothing is found."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from consumer.sandbox import Quota, Record
 from consumer.sandbox.faults import ApiName
@@ -13,20 +13,28 @@ _JITTER = 0.5
 
 
 def findings(
-    evidence: Evidence, poisoned: Poisoned | None = None, quotas: dict[ApiName, Quota] | None = None
+    evidence: Evidence,
+    poisoned: Poisoned | None = None,
+    quotas: dict[ApiName, Quota] | None = None,
+    *,
+    late: Collection[str] = (),
 ) -> list[str]:
-    """Return every promise that the run broke, in words."""
+    """Return every promise that the run broke, in words.
+
+    `late` are addresses of contacts to which a process wrote that had been frozen between the check of its lease and
+    the write: that one write may overwrite newer data (P2), until the user has been synced again.
+    """
     poisoned = poisoned or {}
     checks = {
         "P1 committed ahead of the work": ahead_of_the_work(evidence, poisoned),
         "P1 commits went backwards": rewound(evidence),
-        "P2 writes of one contact overlap": overlapping(evidence),
-        "P2 versions of a contact went backwards": backwards(evidence),
+        "P2 writes of one contact overlap": overlapping(evidence, late),
+        "P2 versions of a contact went backwards": backwards(evidence, late),
         "P3 the contact does not show the last version": stale(evidence, poisoned),
         "P4 events were never committed": uncommitted(evidence),
         "P5 dead letters that should not be, or should": wrong_letters(evidence, poisoned),
         "P6 more requests than the quota": over_quota(evidence, quotas or {}),
-        "foreign data were damaged": damaged(evidence),
+        "foreign data were damaged": damaged(evidence, late),
         "rules of the references were broken": (f"{rule.operation}: {rule.rule}" for rule in evidence.log.violations),
     }
     return [f"{promise}: {_some(found)}" for promise, texts in checks.items() if (found := list(texts))]
@@ -62,23 +70,25 @@ def rewound(evidence: Evidence) -> Iterator[str]:
         newest[observed.partition] = max(before, observed.offset)
 
 
-def overlapping(evidence: Evidence) -> Iterator[str]:
+def overlapping(evidence: Evidence, late: Collection[str] = ()) -> Iterator[str]:
     """Yield pairs of writes of one contact that were open at once."""
     for earlier, later in evidence.log.overlapping_writes():
-        yield f"{_place(earlier)} and {_place(later)}"
+        if earlier.address not in late:
+            yield f"{_place(earlier)} and {_place(later)}"
 
 
-def backwards(evidence: Evidence) -> Iterator[str]:
+def backwards(evidence: Evidence, late: Collection[str] = ()) -> Iterator[str]:
     """Yield pairs of writes of which the later one carried an older state."""
     for earlier, later in evidence.log.backward_writes():
-        yield f"v{earlier.user_version} {_place(earlier)}, then v{later.user_version} {_place(later)}"
+        if later.address not in late:
+            yield f"v{earlier.user_version} {_place(earlier)}, then v{later.user_version} {_place(later)}"
 
 
 def stale(evidence: Evidence, poisoned: Poisoned) -> Iterator[str]:
     """Yield users whose contact does not show their last event."""
     newest = {sent.user_id: sent.version for sent in evidence.sent}
     for user_id, version in newest.items():
-        if user_id not in poisoned and evidence.final[user_id] != version:
+        if user_id not in poisoned and user_id not in evidence.lost and evidence.final[user_id] != version:
             yield f"{user_id} is at v{version}, the contact at {evidence.final[user_id]}"
 
 
@@ -112,13 +122,15 @@ def over_quota(evidence: Evidence, quotas: dict[ApiName, Quota]) -> Iterator[str
             yield f"{api} by {excess:.0f}"
 
 
-def damaged(evidence: Evidence) -> Iterator[str]:
+def damaged(evidence: Evidence, late: Collection[str] = ()) -> Iterator[str]:
     """Yield writes that lost foreign data or subscribed who had left.
 
     Mailmojo has no conditional write: an edit that came while a write phase was open can be lost, no other.
     """
     edits: dict[tuple[str | None, str], float] = {(edit.address, f"tag:{edit.tag}"): edit.at for edit in evidence.edits}
     for record in evidence.log.damaged():
+        if record.address in late:
+            continue
         for what in record.damage:
             edited = edits.get((record.address, what))
             if edited is None or not record.start - _WRITE_TIMEOUT <= edited <= record.end:

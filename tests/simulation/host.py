@@ -11,7 +11,7 @@ from typing import Any, Final
 from tests.simulation.loops import SteppedLoop
 from tests.simulation.timeline import Handle, Timeline
 
-_EPOCH: Final = 1_762_776_000.0
+EPOCH: Final = 1_762_776_000.0
 """The wall clock at the start of every world: 2025-11-10T12:00:00Z."""
 
 _TURN: Final = (20e-6, 150e-6)
@@ -34,7 +34,7 @@ class Host:
         """Seconds by which its wall clock is ahead."""
         self._rng = timeline.stream(f"host {name}")
         self._booted = self._rng.uniform(1e3, 1e6)
-        self.loop: Final = SteppedLoop(self.monotonic, self._wake)
+        self.loop: Final = SteppedLoop(name, self.monotonic, self._wake)
         self.context: Final = Context()
         self.failures: list[dict[str, Any]] = []
         """What reached the loop's exception handler: a fault of the program in itself."""
@@ -52,7 +52,7 @@ class Host:
 
     def wall_clock(self) -> float:
         """Return the seconds since 1970, as this host has them."""
-        return _EPOCH + self.skew + self.timeline.now
+        return EPOCH + self.skew + self.timeline.now
 
     def post(self, callback: Callable[[], object], delay: float = 0.0) -> None:
         """Run the callback in the host's loop after `delay` seconds: a message from outside."""

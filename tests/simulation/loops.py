@@ -19,7 +19,8 @@ class SteppedLoop(asyncio.BaseEventLoop):
     _timer_cancelled_count: int
     _closed: bool
 
-    def __init__(self, clock: Callable[[], float], on_ready: Callable[[], object]) -> None:
+    def __init__(self, name: str, clock: Callable[[], float], on_ready: Callable[[], object]) -> None:
+        self.name = name
         self._clock = clock
         self._on_ready = on_ready
         self._is_in_turn = False
