@@ -4,10 +4,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CommitFailedError, NoOffsetForPartitionError
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CommitFailedError, MemberIdRequired, NoOffsetForPartitionError, RebalanceInProgressError
+from aiokafka.protocol.group import JoinGroupRequest
 
 from consumer import kafka
-from tests.kafka_behaviour.world import Listener, World, behaviour, eventually, read
+from tests.kafka_behaviour.world import SESSION, Listener, Member, World, behaviour, eventually, read
+
+_NOT_STATIC: Any = None
 
 
 @behaviour
@@ -306,3 +310,86 @@ async def test_a_commit_of_a_member_whose_session_is_over_is_fenced(world: World
 
     with pytest.raises(CommitFailedError):
         await member.consumer.commit({TopicPartition(topic, 0): (0, "")})
+
+
+@behaviour
+async def test_a_member_that_vanishes_while_its_join_waits_counts_until_its_session_is_over(world: World) -> None:
+    topic, group = await world.topic(2), world.name()
+    options: dict[str, Any] = {"session_timeout_ms": 4000, "rebalance_timeout_ms": 10_000}
+    first = await world.member(topic, group, _Slow(revoked=3.0), **options)
+    second = Member(await world.consumer(group, **options), Listener())
+    second.consumer.subscribe([topic], listener=second.listener)
+    await eventually(lambda: len(first.listener.events) == 3)  # the second has joined, and waits for the first
+    await second.vanish()
+
+    await eventually(lambda: len(first.listener.events) == 4)
+    assert len(first.partitions) == 1
+    admin = await world.admin()
+    assert await kafka.group_members(admin, group) == 2
+    await eventually(lambda: first.partitions == [0, 1])
+    assert first.generation == 3
+
+
+@behaviour
+async def test_a_leader_that_never_assigns_keeps_the_others_waiting_until_its_session_is_over(world: World) -> None:
+    topic, group = await world.topic(2), world.name()
+    leader = await _Silent.of(world, topic, group)
+    await leader.join()
+    loop = asyncio.get_running_loop()
+    member = Member(await world.consumer(group), Listener())
+    member.consumer.subscribe([topic], listener=member.listener)
+    await asyncio.sleep(1)  # it waits for the leader
+    began = loop.time()
+    assert (await leader.join()).leader_id == leader.name
+
+    await eventually(lambda: member.listener.assignments)
+    assert 2.0 < loop.time() - began < 12
+    assert member.partitions == [0, 1]
+    assert member.generation == 3
+
+
+class _Silent:
+    """Joins a group by hand, and does nothing else of a member's duties."""
+
+    def __init__(self, coordinator: Any, topic: str) -> None:
+        self.name = ""
+        self._coordinator = coordinator
+        self._topic = topic
+
+    @classmethod
+    async def of(cls, world: World, topic: str, group: str) -> "_Silent":
+        consumer: Any = await world.consumer(group)
+        await consumer._coordinator.ensure_coordinator_known()
+        return cls(consumer._coordinator, topic)
+
+    async def join(self) -> Any:
+        metadata = RoundRobinPartitionAssignor.metadata([self._topic]).encode()
+        while True:
+            protocols = [(RoundRobinPartitionAssignor.name, metadata)]
+            milliseconds = int(SESSION * 1000)
+            request = JoinGroupRequest(
+                self._coordinator.group_id, milliseconds, milliseconds, self.name, _NOT_STATIC, "consumer", protocols
+            )
+            answer = await self._coordinator._send_req(request)
+            if answer.error_code != MemberIdRequired.errno:
+                assert not answer.error_code
+                return answer
+            self.name = answer.member_id
+
+
+@behaviour
+async def test_a_commit_between_join_and_assignment_is_refused(world: World) -> None:
+    topic, group = await world.topic(1), world.name()
+    leader = await _Silent.of(world, topic, group)
+    joined = await leader.join()
+    outsider = await world.consumer(group)
+    place = TopicPartition(topic, 0)
+    outsider.assign([place])
+    coordinator: Any = outsider._coordinator
+    coordinator.member_id, coordinator.generation = leader.name, joined.generation_id
+
+    with pytest.raises(CommitFailedError) as failed:
+        await outsider.commit({place: (1, "")})
+
+    assert isinstance(failed.value.__cause__, RebalanceInProgressError)
+    coordinator.generation = -1  # it would leave in the name of the other

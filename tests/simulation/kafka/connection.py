@@ -1,6 +1,7 @@
 """aiokafka's connection without a socket, and how a client gets one."""
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
@@ -77,14 +78,26 @@ class SimulatedConnection(AIOKafkaConnection):
         if not expect_response:
             future.set_result(None)
             return future
-        self._requests.append((correlation_id, prepared, future))
+        self._waiting.append((correlation_id, prepared, future))
         return wait_for(future, self._request_timeout)
+
+    @property
+    def _requests(self) -> Any:
+        """The requests that wait; a held fetch is none of them, unless the connection is dead."""
+        waiting = self._waiting
+        if waiting and self._wire is not None and self._wire.idles:
+            return deque(list(waiting)[1:])
+        return waiting
+
+    @_requests.setter
+    def _requests(self, requests: Any) -> None:
+        self._waiting = requests
 
     def arrived(self, correlation_id: int, response: Any) -> None:
         """Take the response of the request that waits longest."""
-        if self._reader is None or not self._requests:
+        if self._reader is None or not self._waiting:
             return
-        known, _, future = self._requests.popleft()
+        known, _, future = self._waiting.popleft()
         if known != correlation_id:
             raise AssertionError(f"response {correlation_id} arrived before that of request {known}")
         if not future.done():
@@ -96,7 +109,7 @@ class SimulatedConnection(AIOKafkaConnection):
         self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)  # type: ignore[no-untyped-call]
 
     def closed(self) -> None:
-        """Close the simulated socket."""
+        """Close the simulated socket; aiokafka then fails all requests that wait."""
         if self._wire is not None:
             self._wire.close()
             self._wire = None

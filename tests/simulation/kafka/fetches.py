@@ -1,23 +1,26 @@
 """Fetches, and how a node holds one until there are records.
 
 A broker answers an empty fetch after `fetch.max.wait.ms`, here 100 ms, and the consumer sends the same one again: ten
-a second that change nothing. So an empty fetch that is repeated is held up to a second here, but whatever cannot wait
-ends it when a broker would have answered: a request behind it on its connection, or a consumer that wants something
-else.
+a second that change nothing. So an empty fetch that has nothing to tell, not even where the log ends, is held some
+seconds here. What cannot wait ends it when a broker would have answered: a request behind it on its connection, or a
+consumer that wants something else. `SimulatedConnection` does not show it as a request that waits.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.kafka.network import Wire
 from tests.simulation.kafka.topics import UNKNOWN_TOPIC_OR_PARTITION, Partition
 from tests.simulation.timeline import Handle, Timeline
 
+if TYPE_CHECKING:
+    from tests.simulation.kafka.log import PartitionLog
+
 OFFSET_OUT_OF_RANGE: Final = 1
 NOT_LEADER: Final = 6
 
-_HELD: Final = 1.0
+_HELD: Final = 5.0
 _NOTHING: Final[tuple[Any, ...]] = (-1, -1, -1, [], -1, b"")
 
 Find = Callable[[str, int], "Partition | None"]
@@ -34,8 +37,9 @@ class Fetch:
         self._find = find
         self._began = timeline.now
         self._max_wait = max(0.001, request.max_wait_time / 1000)
-        self._partitions: list[Partition] = []
+        self._logs: list[PartitionLog] = []
         self._ends: Handle | None = None
+        self._ends_told: dict[PartitionLog, int] = {}
 
     def begin(self) -> None:
         """Answer at once if there is something to tell, and hold it otherwise."""
@@ -46,11 +50,10 @@ class Fetch:
                 partition = self._find(topic, part[0])
                 if partition is not None:
                     partition.log.changed.add(self._look)
-                    self._partitions.append(partition)
+                    self._logs.append(partition.log)
         self._wire.hurry = self._hurry
-        wanted = frozenset((topic, part[0], part[2]) for topic, parts in self._request.topics for part in parts)
-        is_repeated, self._wire.last_fetch = wanted == self._wire.last_fetch, wanted
-        self._end_in(max(self._max_wait, _HELD) if is_repeated else self._max_wait)
+        is_told = all(self._wire.told.get(log) == log.end for log in self._logs)
+        self._end_in(max(self._max_wait, _HELD) if is_told else self._max_wait)
 
     def _hurry(self) -> None:
         waited = self._timeline.now - self._began
@@ -73,20 +76,23 @@ class Fetch:
         if self._wire.path.node.frozen:
             self._end_in(self._max_wait)
             return
-        self._let_go()
-        self._wire.reply(self._response()[0])
+        self._reply(self._response()[0])
 
     def _try(self) -> bool:
         response, tells = self._response()
         if tells:
-            self._let_go()
-            self._wire.reply(response)
+            self._reply(response)
         return tells
 
+    def _reply(self, response: Any) -> None:
+        self._let_go()
+        self._wire.told.update(self._ends_told)
+        self._wire.reply(response)
+
     def _let_go(self) -> None:
-        for partition in self._partitions:
-            partition.log.changed.discard(self._look)
-        self._partitions.clear()
+        for log in self._logs:
+            log.changed.discard(self._look)
+        self._logs.clear()
         if self._ends is not None:
             self._ends.cancel()
             self._ends = None
@@ -114,5 +120,6 @@ class Fetch:
         if not log.start <= offset <= log.end:
             return (OFFSET_OUT_OF_RANGE, *_NOTHING)
         committed_only = bool(self._request.isolation_level)
+        self._ends_told[log] = log.end
         got = log.fetch(offset, max_bytes, committed_only=committed_only)
         return (0, log.end, log.last_stable_offset, log.start, got.aborted, -1, got.data)

@@ -70,7 +70,7 @@ class PartitionLog:
     @property
     def last_stable_offset(self) -> int:
         """Where a reader of committed records has to stop."""
-        return min(self._open.values(), default=self.end)
+        return min(self._open.values()) if self._open else self.end
 
     def append(self, data: bytes) -> int:
         """Append a batch as a producer sent it, and return the offset of its first record."""

@@ -101,8 +101,8 @@ class Wire:
         self.is_open = True
         self.hurry: Callable[[], None] | None = None
         """Set while a fetch is held: have it answered as soon as a broker would."""
-        self.last_fetch: frozenset[tuple[str, int, int]] = frozenset()
-        """What the last fetch that was held asked for: topics, partitions and offsets."""
+        self.told: dict[Any, int] = {}
+        """By log the end that a fetch was told last."""
         self._network = network
         self._client = client
         self._up: deque[tuple[int, Any]] = deque()
@@ -114,9 +114,9 @@ class Wire:
         path.wires.append(self)
 
     @property
-    def holds_fetch(self) -> bool:
-        """Whether all that waits for an answer is a fetch that the node holds until there are records."""
-        return self.hurry is not None
+    def idles(self) -> bool:
+        """Whether a fetch is held that a broker would have answered by now: there is nothing to tell."""
+        return self.hurry is not None and not self.path.is_silent and not self._forgotten
 
     def send(self, correlation_id: int, request: Any) -> None:
         """Send a request on its way to the node."""
