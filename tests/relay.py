@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 _CHUNK = 64 * 1024
 
@@ -14,14 +14,22 @@ class Relay:
     sends from then on is swallowed. `forget()` does that to every open connection at once.
     """
 
-    def __init__(self, target: str, *, idle_timeout: float | None = None, port: int = 0) -> None:
-        """Relay to `target` (host:port), listening on `port` of 127.0.0.1, or on any free one."""
+    def __init__(
+        self, target: str, *, idle_timeout: float | None = None, end_delay: float = 0.0, port: int = 0
+    ) -> None:
+        """Relay to `target` (host:port), listening on `port` of 127.0.0.1, or on any free one.
+
+        `end_delay` is how many seconds later than its last bytes the end of a connection is passed on: a proxy
+        delivers the request of a client that hung up right behind it.
+        """
         host, _, target_port = target.rpartition(":")
         self._target = (host, int(target_port))
         self._idle_timeout = idle_timeout
+        self._end_delay = end_delay
         self._port = port
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
         self.accepted = 0
         """Connections accepted so far."""
         self.forgotten = 0
@@ -48,15 +56,21 @@ class Relay:
         for connection in list(self._connections):
             connection.close()
         await self._server.wait_closed()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             upstream = await asyncio.open_connection(*self._target)
         except OSError:
             writer.close()
             return
-        connection = _Connection(self, (reader, writer), upstream, self._idle_timeout)
+        connection = _Connection(self, (reader, writer), upstream, self._idle_timeout, self._end_delay)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -71,10 +85,12 @@ class _Connection:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         target: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         idle_timeout: float | None,
+        end_delay: float,
     ) -> None:
         self._relay = relay
         self._client, self._target = client, target
         self._idle_timeout = idle_timeout
+        self._end_delay = end_delay
         self._loop = asyncio.get_running_loop()
         self._active_at = self._loop.time()
         self._forgotten = False
@@ -105,6 +121,7 @@ class _Connection:
                 if not self._forgotten:
                     writer.write(data)
                     await writer.drain()
+        await asyncio.sleep(self._end_delay)
         # The end of a forgotten connection is not passed on either.
         if not self._forgotten:
             writer.close()

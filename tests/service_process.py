@@ -20,16 +20,24 @@ _DEFAULTS = {"ADMIN_HOST": "127.0.0.1", "ADMIN_PORT": "0", "LOG_FORMAT": "json",
 class ServiceProcess(Child):
     """`python -m consumer COMMAND`, running; stdout and stderr are files in `folder`.
 
-    Of this process's environment it gets nothing that could be a setting.
+    `program` is the module to run in place of `consumer`. Of this process's environment it gets nothing that could be
+    a setting.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], command: tuple[str, ...] = ("run",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        command: tuple[str, ...] = ("run",),
+        *,
+        program: str = "consumer",
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout = folder / "stdout"
         self.stderr = folder / "stderr"
         self._port: int | None = None
         super().__init__(
-            [sys.executable, "-m", "consumer", *command],
+            [sys.executable, "-m", program, *command],
             output=self.stdout,
             errors=self.stderr,
             cwd=_ROOT,

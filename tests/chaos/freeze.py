@@ -2,7 +2,8 @@
 
 SIGSTOP hits an instance in the midst of its writes; its users change once more, the other instance takes over and
 writes that, and the first one wakes up. A write that it had begun can put an older state back: it must notice that, and
-the user must be synced again (`late_writes_total`). In the end no contact may be wrong.
+the user must be synced again (`late_writes_total`). In the end no contact may be wrong. With `--at-the-send` the
+instance stops exactly at a write instead of at random moments; see `at_the_send.py`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from consumer.sandbox import Options, Plan, World
+from tests.chaos.at_the_send import stop_at_the_send
 from tests.chaos.evidence import Evidence
 from tests.chaos.experiment import Result, main, say
 from tests.chaos.findings import ahead_of_the_work, rewound, stale, uncommitted, wrong_letters
@@ -114,12 +116,15 @@ def _findings(evidence: Evidence) -> list[str]:
 
 
 async def _measure(args: argparse.Namespace, kafka: KafkaBroker, folder: Path) -> Result:
+    if args.at_the_send:
+        return await stop_at_the_send(kafka, folder, rounds=args.rounds, seed=args.seed)
     return await freeze(kafka, folder, rounds=args.rounds, users=args.users, rate=args.rate, seed=args.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.freeze", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--at-the-send", action="store_true", help="stop it before the lease's check, or right after")
     parser.add_argument("--users", type=int, default=1500, metavar="N", help="default: 1500")
     parser.add_argument("--rate", type=float, default=30.0, metavar="R", help="events a second beside (default: 30)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="who is frozen, and when")

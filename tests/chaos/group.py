@@ -29,6 +29,8 @@ class Group:
         self.broker_away = asyncio.Event()
         """Set once the broker was taken away: a process that starts meanwhile may say so and end."""
         self.settings = settings
+        self.program = "consumer"
+        """The module that instances run."""
         self._folder = folder
         self._running: dict[str, ServiceProcess] = {}
         self._all: list[ServiceProcess] = []
@@ -47,7 +49,8 @@ class Group:
         for name in names:
             if name not in self._running:
                 folder = self._folder / f"{len(self._all):03d}-{name}"
-                self._running[name] = ServiceProcess(folder, {**self.settings, "KAFKA_CLIENT_ID": name})
+                settings = {**self.settings, "KAFKA_CLIENT_ID": name}
+                self._running[name] = ServiceProcess(folder, settings, program=self.program)
                 self._all.append(self._running[name])
 
     def command(self, *command: str, **settings: str) -> ServiceProcess:

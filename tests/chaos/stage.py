@@ -94,6 +94,12 @@ class Stage:
         assert user is not None
         return fold(user.profile["email"])
 
+    def version(self, user_id: str) -> int:
+        """Return the user's version at Sesamy."""
+        user = self.sandbox.world.user(user_id)
+        assert user is not None
+        return user.version
+
 
 @asynccontextmanager
 async def open_stage(
