@@ -56,6 +56,14 @@ class ConnectionWatch:
                 states[connection] = state, since
         self._states = states
 
+    def is_joining(self) -> bool:
+        """Return whether a request to join the group waits for its answer. A connection that is closed has none."""
+        return any(
+            request.API_KEY in _LONG
+            for connection in self._client._conns.values()  # noqa: SLF001
+            for _, request, *_ in connection._requests  # noqa: SLF001
+        )
+
     async def _connect_in_time(
         self, node_id: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT, no_hint: bool = False
     ) -> Any:

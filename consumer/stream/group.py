@@ -28,6 +28,8 @@ class Group:
 
     That is the case when no commit was accepted for a while, though a new client can log in at the bootstrap servers:
     at once if the password or a certificate has changed, else after a session time-out, which a rebalance may take.
+    A session time-out without a join that the broker has to answer: clients that are given up while they join stay
+    members until their session ends, and the others wait for them, the successor included.
     While Kafka is away for everybody it waits; aiokafka comes back by itself then.
     """
 
@@ -159,8 +161,11 @@ class Group:
     async def _watch(self, source: Source) -> None:
         """Return when another source should take over from this one."""
         others_since: float | None = None
+        joining_at = float("-inf")
         while True:
             await asyncio.sleep(self._limits.call_timeout)
+            if source.is_joining:
+                joining_at = self._loop.time()
             served_at = source.committer.served_at
             if self._loop.time() - served_at < 2 * self._limits.call_timeout:
                 others_since = None
@@ -179,7 +184,7 @@ class Group:
             now = self._loop.time()
             others_since = now if others_since is None else others_since
             patience = self._limits.session_timeout
-            if now - max(served_at, others_since) >= patience and now - source.rebalanced_at >= patience:
+            if now - max(served_at, others_since, joining_at) >= patience and now - source.rebalanced_at >= patience:
                 _log.warning("group.rebuilding", reason=_complaint(source))
                 return
 

@@ -154,6 +154,11 @@ class Source(ConsumerRebalanceListener):
             return f"no partition could be started: {self._starts.reasons() or 'asking Kafka where they begin'}"
         return None
 
+    @property
+    def is_joining(self) -> bool:
+        """Whether the broker has a request of this member to join the group that it has not answered yet."""
+        return self._connections.is_joining()
+
     def waiting(self) -> dict[int, WaitingPartition]:
         """Return the assigned partitions that could not be started yet; each of them delays only itself."""
         return self._starts.waiting

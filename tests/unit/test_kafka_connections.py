@@ -135,3 +135,19 @@ async def test_k4_connecting_to_a_node_that_does_not_answer_ends_in_time() -> No
     assert await get(1) is None
     assert asyncio.get_running_loop().time() - began == TIMEOUT
     assert bench.client.updates == 1, "metadata may tell where the node is now"
+
+
+@pytest.mark.parametrize("request_", [JoinGroupRequest, SyncGroupRequest])
+@in_virtual_time
+async def test_a_member_joins_until_its_request_is_answered_or_the_connection_is_closed(request_: Any) -> None:
+    bench = Bench()
+    bench.connection.ask(HeartbeatRequest)
+    assert not bench.watch.is_joining()
+    bench.connection.ask(request_)
+    assert bench.watch.is_joining()
+    bench.connection.answer()
+    bench.connection.answer()
+    assert not bench.watch.is_joining()
+    bench.connection.ask(request_)
+    bench.connection.close(None)
+    assert not bench.watch.is_joining()

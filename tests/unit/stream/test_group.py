@@ -67,6 +67,10 @@ class FakeSource:
     def unready(self) -> str | None:
         return None if self.is_served else "not a member of the consumer group"
 
+    @property
+    def is_joining(self) -> bool:
+        return self.world.joining
+
     def stuck_for(self) -> float:
         return 0.0
 
@@ -77,7 +81,7 @@ class World:
     def __init__(self) -> None:
         self.outlook, self.credentials = SERVES, "old password"
         self.make = 1
-        self.refuses_group = False
+        self.refuses_group = self.joining = False
         self.error: Exception | None = None
         self.quiet_for = 1000.0
         self.look_takes = 0.1
@@ -176,6 +180,16 @@ async def test_p9_while_kafka_is_away_for_everybody_it_waits(world: World) -> No
 async def test_p9_a_rebalance_that_takes_its_time_replaces_nothing(world: World) -> None:
     world.refuses_group, world.quiet_for = True, 10.0
     assert not await world.replaced_within(4 * SESSION)
+
+
+@in_world
+async def test_p9_while_the_broker_has_its_join_to_answer_nothing_is_replaced(world: World) -> None:
+    """A client that is given up while it joins stays a member for a session, and the others wait for it."""
+    world.refuses_group = world.joining = True
+    assert not await world.replaced_within(4 * SESSION)
+    world.joining = False
+    assert not await world.replaced_within(SESSION / 2)
+    assert await world.replaced_within(SESSION)
 
 
 @in_virtual_time
