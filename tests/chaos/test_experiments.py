@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.at_the_send import stop_at_the_send
 from tests.chaos.backfill import backfill
 from tests.chaos.drain import drain
 from tests.chaos.freeze import freeze
+from tests.chaos.kill import kill
 from tests.chaos.mutations import mutations
 from tests.chaos.rebalances import rebalance
 from tests.kafka_broker import KafkaBroker
@@ -15,6 +17,14 @@ from tests.kafka_broker import KafkaBroker
 @pytest.mark.timeout(180)
 async def test_kill_9_loses_nothing_and_little_is_done_again(kafka: KafkaBroker, tmp_path: Path) -> None:
     result = await drain(kafka, tmp_path, how="kill", records=400, strikes=2)
+    assert not result.missed
+
+
+@pytest.mark.timeout(180)
+async def test_kill_9_at_full_load_has_little_more_done_again_than_was_in_flight(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    result = await kill(kafka, tmp_path, records=1000, kills=2, concurrency=32)
     assert not result.missed
 
 
@@ -47,3 +57,12 @@ async def test_k7_an_instance_frozen_in_the_midst_of_its_writes_leaves_no_contac
     result = await freeze(kafka, tmp_path, rounds=3, users=600, rate=10)
     assert not result.missed
     assert result.figures["late writes noticed"]
+
+
+@pytest.mark.timeout(180)
+async def test_k7_an_instance_stopped_exactly_at_a_write_sends_nothing_stale_that_is_not_repaired(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    result = await stop_at_the_send(kafka, tmp_path, rounds=2, users=80)
+    assert not result.missed
+    assert result.figures["stopped between check and write"] == 1
