@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from consumer.cli.check_result import Check
 from consumer.clients.build import Clients, open_clients
 from consumer.clients.errors import Api, ApiError
+from consumer.clients.http import SessionClient
 from consumer.clients.transport import Turn
 from consumer.mapping import contact as contacts
 from consumer.mapping import person
@@ -36,7 +37,7 @@ _READS: Final = ("Sesamy profile", "Sesamy contracts", "Sesamy entitlements", "S
 
 async def look_at_apis(settings: Settings, seconds: float) -> list[Check]:
     """Ask both APIs; each line takes so many seconds at most."""
-    async with open_clients(settings, Metrics()) as clients:
+    async with open_clients(settings, Metrics(), http=SessionClient) as clients:
         clients.set_share(1.0)
         look = _Look(clients, settings, seconds)
         address = await look.at_sesamy()

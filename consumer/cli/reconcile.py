@@ -15,7 +15,7 @@ from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.progress import shown, wipe
 from consumer.clients.build import Clients, open_clients
 from consumer.clients.errors import ApiError
-from consumer.clients.wire import READ_TIMEOUT
+from consumer.clients.session import READ_TIMEOUT
 from consumer.event_loop import run_loop
 from consumer.failure import Failure
 from consumer.masking import mask_addresses, mask_secrets

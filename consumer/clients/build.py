@@ -1,19 +1,20 @@
-"""Builds both clients from the settings: the only place where session, wires, gates and credentials meet."""
+"""Builds both clients from the settings: the only place where session, HTTP clients, gates and credentials meet."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
+from yarl import URL
 
 from consumer.clients.account_fields import AccountFields
 from consumer.clients.credentials import ClientCredentials, StaticToken
 from consumer.clients.errors import Api
-from consumer.clients.http import ConnectionClient, HttpClientFactory, SessionClient, missing_parts
+from consumer.clients.http import ConnectionClient, HttpClient, HttpClientFactory, SessionClient, missing_parts
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import GateState, QuotaGate
 from consumer.clients.sesamy import SesamyClient
+from consumer.clients.session import READ_TIMEOUT, WRITE_TIMEOUT, open_session
 from consumer.clients.transport import Transport
-from consumer.clients.wire import WRITE_TIMEOUT, Wire, open_session
 from consumer.clock import REAL_CLOCKS, Clocks
 from consumer.mapping.fields import ACCOUNT_FIELDS
 from consumer.ops.metrics import Metrics
@@ -60,56 +61,63 @@ async def open_clients(
     """Open the clients. They make no call before `set_share`: a quota is the account's, not this process's.
 
     `write_timeout` bounds each request to Mailmojo, in seconds; `inject` adds the trace context to the headers of each
-    request, where somebody traces. `http` makes what sends the requests, tokens' too; None chooses.
+    request, where somebody traces. `http` makes what sends all requests. Without it `ClientSession` sends those for
+    tokens and account fields, which are rare, and `ConnectionClient` all others.
     """
-    client, token_client = http or _client(metrics), http or SessionClient
+    client, cold_client = http or _client(metrics), http or SessionClient
     async with open_session() as session:
+
+        def sender(kind: HttpClientFactory, url: str, timeout: float = READ_TIMEOUT) -> HttpClient:
+            return kind(URL(url, encoded=True).origin(), session, timeout=timeout, proxies=settings.proxies)
+
         sesamy_gate = QuotaGate(
             "sesamy", settings.sesamy.requests_per_minute / 60, settings.sesamy.burst, metrics=metrics, share=0
-        )
-        credentials = ClientCredentials(
-            settings.sesamy.token_url,
-            settings.sesamy.client_id,
-            settings.sesamy.client_secret,
-            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies, client=token_client),
-            audience=settings.sesamy.audience,
-            pause=sesamy_gate.close,
-            clock=clocks.suspended,
-            wall_clock=clocks.wall,
         )
         sesamy = Transport(
             "sesamy",
             settings.sesamy.api_url,
-            Wire("sesamy", session, metrics, inject=inject, proxies=settings.proxies, client=client),
+            sender(client, settings.sesamy.api_url),
             sesamy_gate,
-            credentials,
+            ClientCredentials(
+                settings.sesamy.token_url,
+                settings.sesamy.client_id,
+                settings.sesamy.client_secret,
+                sender(cold_client, settings.sesamy.token_url),
+                metrics=metrics,
+                audience=settings.sesamy.audience,
+                pause=sesamy_gate.close,
+                inject=inject,
+                clock=clocks.suspended,
+                wall_clock=clocks.wall,
+            ),
+            metrics=metrics,
+            inject=inject,
             wall_clock=clocks.wall,
         )
         mailmojo_gate = QuotaGate(
             "mailmojo", settings.mailmojo.requests_per_second, settings.mailmojo.burst, metrics=metrics, share=0
         )
-        mailmojo = Transport(
-            "mailmojo",
-            settings.mailmojo.api_url,
-            Wire(
+        token = StaticToken(settings.mailmojo.api_token, clock=clocks.suspended)
+
+        def mailmojo(kind: HttpClientFactory) -> Transport:
+            url = settings.mailmojo.api_url
+            return Transport(
                 "mailmojo",
-                session,
-                metrics,
-                timeout=write_timeout,
+                url,
+                sender(kind, url, write_timeout),
+                mailmojo_gate,
+                token,
+                metrics=metrics,
                 inject=inject,
-                proxies=settings.proxies,
-                client=client,
-            ),
-            mailmojo_gate,
-            StaticToken(settings.mailmojo.api_token, clock=clocks.suspended),
-            wall_clock=clocks.wall,
-        )
-        contacts = MailmojoClient(mailmojo, settings.mailmojo.list_id)
+                wall_clock=clocks.wall,
+            )
+
+        contacts = MailmojoClient(mailmojo(client), settings.mailmojo.list_id)
         yield Clients(
             SesamyClient(sesamy),
             contacts,
             AccountFields(
-                mailmojo,
+                mailmojo(cold_client),
                 settings.mailmojo.fields_path,
                 ACCOUNT_FIELDS,
                 metrics,
@@ -121,7 +129,7 @@ async def open_clients(
 
 
 def _client(metrics: Metrics) -> HttpClientFactory:
-    """Return what sends the requests of both APIs; tokens are asked for through `ClientSession`."""
+    """Return what sends the requests that a sync makes."""
     missing = missing_parts()
     metrics.http_fallback.set(missing is not None)
     if missing is None:

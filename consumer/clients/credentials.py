@@ -9,14 +9,15 @@ from urllib.parse import urlencode
 from yarl import URL
 
 from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
-from consumer.clients.http import Answer
+from consumer.clients.http import Answer, HttpClient
+from consumer.clients.observer import RequestObserver
 from consumer.clients.single_flight import SingleFlight
 from consumer.clients.tokens import decode_token, error_code
 from consumer.clients.verdicts import error_for
 from consumer.clients.waits import seconds_to_wait
-from consumer.clients.wire import Wire
 from consumer.clock import Clock, suspended_time
 from consumer.masking import remember_secret
+from consumer.ops.metrics import Metrics
 from consumer.secret import Secret
 from schemas.sesamy import Token
 
@@ -71,18 +72,25 @@ class ClientCredentials:
         token_url: str,
         client_id: str,
         client_secret: Secret,
-        wire: Wire,
+        http: HttpClient,
         *,
+        metrics: Metrics,
         audience: str | None = None,
         pause: Callable[[float], None],
+        inject: Callable[[dict[str, str]], None] | None = None,
         clock: Clock = suspended_time,
         wall_clock: Clock = time.time,
     ) -> None:
-        """Fetch from `token_url`; `pause` is told for how many seconds the token endpoint wants no calls."""
-        self._token_url = URL(token_url, encoded=True)
+        """Fetch from `token_url` with `http`, which sends to its origin.
+
+        `pause` is told for how many seconds the token endpoint wants no calls. `inject` adds the trace context to a
+        request's headers.
+        """
+        self._target = URL(token_url, encoded=True).raw_path_qs
         self._client_id = client_id
         self._client_secret = client_secret
-        self._wire = wire
+        self._http = http
+        self._observer = RequestObserver("sesamy", http, metrics, inject)
         self._audience = audience
         self._pause = pause
         self._clock = clock
@@ -156,14 +164,10 @@ class ClientCredentials:
         }
         if self._audience:
             form["audience"] = self._audience
-        answer = await self._wire.send(
-            "POST",
-            self._token_url,
-            operation=_OPERATION,
-            # JSON bodies are refused with 403 (`docs/reference/sesamy.md`, Management API).
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-            body=urlencode(form).encode(),
-        )
+        # JSON bodies are refused with 403 (`docs/reference/sesamy.md`, Management API).
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        with self._observer.observed(_OPERATION, headers) as state:
+            answer = await self._http.request("POST", self._target, headers, urlencode(form).encode(), state=state)
         if wait := seconds_to_wait(answer, self._wall_clock()):
             self._failed_until = max(self._failed_until, self._clock() + wait)
             self._pause(wait)

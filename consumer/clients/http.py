@@ -13,7 +13,8 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Final, Protocol
+from functools import cached_property
+from typing import Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -23,7 +24,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from consumer.clients.bounds import BoundedResponse, Meter, Progress, Sending, progress, read_body
-from consumer.clients.deadlines import Deadlines
+from consumer.settings.proxies import Proxies
 
 _READ_CHUNK: Final = 64 * 1024
 
@@ -36,23 +37,34 @@ class Answer(Struct, frozen=True):
     headers: CIMultiDictProxy[str]
 
 
-class HttpClient(Protocol):
+class HttpClient:
     """Sends requests to one origin."""
 
     def __init__(
-        self,
-        origin: URL,
-        session: aiohttp.ClientSession,
-        *,
-        deadlines: Deadlines,
-        proxy: URL | None = None,
-        proxy_headers: Mapping[str, str] | None = None,
+        self, origin: URL, session: aiohttp.ClientSession, *, timeout: float, proxies: Proxies | None = None
     ) -> None:
         """Send to `origin` (scheme, host and port) on the connections of `session`, with its headers.
 
-        `deadlines` bound each request, from obtaining its connection to the last byte of its response. The session's
-        own time-out bounds the connecting.
+        `timeout` bounds each request in seconds, from obtaining its connection to the last byte of its response. The
+        session's own time-out bounds the connecting.
         """
+        self._origin = origin
+        self._session = session
+        self.timeout = timeout
+        self.connect_timeout = session.timeout.connect
+        self.through = ""
+        """For the text of an error: which setting leads through a proxy."""
+        self._proxy: URL | None = None
+        self._proxy_headers: dict[str, str] | None = None
+        if (
+            proxies is not None
+            and origin.scheme == "https"
+            and (proxy := proxies.of(origin.host or "", origin.port or 443))
+        ):
+            self.through = f" through the proxy of {proxy.variable}"
+            self._proxy = URL(proxy.url)
+            if proxy.authorization.value:
+                self._proxy_headers = {"Proxy-Authorization": proxy.authorization.value}
 
     async def request(
         self,
@@ -65,6 +77,9 @@ class HttpClient(Protocol):
         state: Progress | None = None,
     ) -> Answer:
         """Send one request, exactly once, and return its response. Redirects are not followed.
+
+        When it fails or is cancelled after it was sent, its connection is closed, and bytes that the socket has not
+        taken yet are never sent.
 
         Args:
             method: such as `GET`.
@@ -81,6 +96,7 @@ class HttpClient(Protocol):
             ResponseTooLargeError, UnreadableResponseError: the response exceeds the bounds of `bounds.py`.
             aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError: no connection, or no proper response.
         """
+        raise NotImplementedError
 
 
 HttpClientFactory = Callable[..., HttpClient]
@@ -93,31 +109,27 @@ class ConnectionClient(HttpClient):
     Pooling, name resolution, happy eyeballs, TLS, proxies and keep-alive are the connector's.
     """
 
-    def __init__(
-        self,
-        origin: URL,
-        session: aiohttp.ClientSession,
-        *,
-        deadlines: Deadlines,
-        proxy: URL | None = None,
-        proxy_headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """See `HttpClient`."""
-        if session.connector is None:
-            raise RuntimeError("the session is closed")
-        self._connector = session.connector
-        self._connecting = session.timeout
-        self._deadlines = deadlines
-        host = {"Host": origin.host_port_subcomponent or ""}
-        self._common = _lines({**host, **session.headers})
-        # The connector asks a request where to connect to; this one is never sent. The connector puts a `Host` into a
-        # proxy's headers, and keeps connections by these: they must be the same for the first request and the second.
-        self._template = aiohttp.ClientRequest(
+    @cached_property
+    def _host(self) -> dict[str, str]:
+        return {"Host": self._origin.host_port_subcomponent or ""}
+
+    @cached_property
+    def _common(self) -> str:
+        return _lines({**self._host, **self._session.headers})
+
+    @cached_property
+    def _template(self) -> "aiohttp.ClientRequest":
+        """What the connector asks where to connect to; it is never sent.
+
+        The connector puts a `Host` into a proxy's headers, and keeps connections by these: they must be the same for
+        the first request and the second.
+        """
+        return aiohttp.ClientRequest(
             "GET",
-            origin,
+            self._origin,
             loop=asyncio.get_running_loop(),
-            proxy=proxy,
-            proxy_headers={**host, **proxy_headers} if proxy_headers else None,
+            proxy=self._proxy,
+            proxy_headers={**self._host, **self._proxy_headers} if self._proxy_headers else None,
         )
 
     async def request(
@@ -137,7 +149,7 @@ class ConnectionClient(HttpClient):
         data = f"{method} {_checked(target)} HTTP/1.1\r\n{self._common}{_lines(headers)}\r\n".encode("ascii")
         if body is not None:
             data += body
-        with self._deadlines.begin():
+        async with asyncio.timeout(self.timeout):
             connection, handler, transport = await self._connect()
             reusable = True
             try:
@@ -159,13 +171,16 @@ class ConnectionClient(HttpClient):
                 if reusable:
                     connection.release()
                 else:
+                    transport.abort()  # closing would still send what the socket has not taken yet
                     connection.close()
 
     async def _connect(self) -> tuple[Connection, ResponseHandler, asyncio.Transport]:
         """Return a connection that is open and silent, from the pool or new."""
+        if self._session.connector is None:
+            raise RuntimeError("the session is closed")
         while True:
             try:
-                connection = await self._connector.connect(self._template, [], self._connecting)
+                connection = await self._session.connector.connect(self._template, [], self._session.timeout)
             except TimeoutError:
                 raise aiohttp.ConnectionTimeoutError("no connection in time") from None
             handler, transport = connection.protocol, connection.transport
@@ -189,22 +204,10 @@ class ConnectionClient(HttpClient):
 
 
 class SessionClient(HttpClient):
-    """Sends requests through the session: the cold ones, and all where aiohttp's parts are not as expected."""
+    """Sends requests through the session: the cold ones, and all where aiohttp's parts are not as expected.
 
-    def __init__(
-        self,
-        origin: URL,
-        session: aiohttp.ClientSession,
-        *,
-        deadlines: Deadlines,
-        proxy: URL | None = None,
-        proxy_headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """See `HttpClient`. The session's responses are `BoundedResponse`s."""
-        self._origin = origin
-        self._session = session
-        self._deadlines = deadlines
-        self._proxy, self._proxy_headers = proxy, proxy_headers
+    The session's responses are `BoundedResponse`s.
+    """
 
     async def request(
         self,
@@ -221,21 +224,22 @@ class SessionClient(HttpClient):
         progress.set(state)
         _lines(headers)
         url = self._origin.with_path(_checked(target), encoded=True)
-        with self._deadlines.begin(), state.allow(sending):
-            # Not as a context: a response that is read to its end has given its connection back already.
-            response = await self._session.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers,
-            )
-            state.status = response.status
-            # aioresponses answers with a class of its own.
-            content = await (response.body() if isinstance(response, BoundedResponse) else response.read())
-            return Answer(response.status, content, response.headers)
+        async with asyncio.timeout(self.timeout):
+            with state.allow(sending):
+                # Not as a context: a response that is read to its end has given its connection back already.
+                response = await self._session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers,
+                )
+                state.status = response.status
+                # aioresponses answers with a class of its own.
+                content = await (response.body() if isinstance(response, BoundedResponse) else response.read())
+                return Answer(response.status, content, response.headers)
 
 
 def missing_parts() -> str | None:

@@ -9,9 +9,8 @@ from consumer.clients.errors import Rejected, Unavailable, UnknownList
 from consumer.clients.guard import RequestGuard
 from consumer.clients.http import Answer
 from consumer.clients.paging import read, read_page
-from consumer.clients.transport import Transport, Turn
+from consumer.clients.transport import Transport, Turn, segment
 from consumer.clients.verdicts import detail
-from consumer.clients.wire import segment
 from consumer.mapping.contact import echo_differences
 from consumer.mapping.person import same_address
 from schemas.decoding import Contradiction, Page, decode_json

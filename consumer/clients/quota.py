@@ -2,13 +2,17 @@
 
 A leaky bucket holds what was sent; beside it the gate counts the permits that are held and not spent yet. Both
 together never exceed the capacity. A held permit does not leak away, so however late it is spent, the bound holds.
+
+aiolimiter is not used through its public interface alone: `acquire` cannot take back a permit whose request was not
+sent, nothing tells how long an amount will have to wait, and its waiters are served by size instead of in order. So
+the gate has the lines, and `_Bucket` reads and sets the level of aiolimiter's bucket; all else that it uses is public.
 """
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Self
+from collections.abc import Callable
+from typing import Final, Self
 
 from aiolimiter import AsyncLimiter
 from msgspec import Struct
@@ -21,17 +25,14 @@ _EPSILON: Final = 1e-9
 
 
 class _Bucket(AsyncLimiter):
-    """The leaky bucket, asked and filled without waiting: whose turn it is, is the gate's business.
-
-    The limiter's own line is no FIFO: it serves small amounts first and lets newcomers pass.
-    """
+    """The leaky bucket. `_level` is the one part of aiolimiter used here that is not public (see above)."""
 
     __slots__ = ()
 
     @property
     def level(self) -> float:
         """What was sent and has not leaked yet."""
-        self._leak()
+        self.has_capacity()  # has it leak until now
         return self._level
 
     def pour(self, amount: float) -> None:
@@ -40,17 +41,11 @@ class _Bucket(AsyncLimiter):
 
     def seconds_until(self, amount: float) -> float:
         """Return in how many seconds the amount fits; infinity if leaking alone will never make room for it."""
-        excess = self.level + amount - self.max_rate
+        level = self.level
+        excess = level + amount - self.max_rate
         if excess <= _EPSILON:
             return 0.0
-        return excess / self._rate_per_sec if excess <= self._level + _EPSILON and self._rate_per_sec else math.inf
-
-    def pour_into(self, room: float, amount: float) -> bool:
-        """Pour the amount if there is this much room just now, and return whether there is."""
-        if self.level + room - self.max_rate > _EPSILON:
-            return False
-        self._level += amount
-        return True
+        return excess * self.time_period / self.max_rate if excess <= level + _EPSILON and self.max_rate else math.inf
 
 
 class Permits:
@@ -63,30 +58,30 @@ class Permits:
         self.waited = 0.0
 
     async def __aenter__(self) -> Self:
-        await self._gate._enter(self)  # noqa: SLF001 - the two halves of one thing, here and below
+        await self._gate.enter(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._gate._leave(self)  # noqa: SLF001
+        self._gate.leave(self)
 
-    def spend(self) -> Coroutine[Any, Any, None]:
+    async def spend(self) -> None:
         """Wait until one request may be sent, and count it as sent. Awaited right before each request.
 
         Beyond the permits of the turn one more is taken, ahead of turns that have not begun: a sync that has read
         half of its state is finished before another starts.
         """
-        return self._gate._spend(self)  # noqa: SLF001
+        await self._gate.spend(self)
 
     def unspend(self) -> None:
         """Return a permit that was spent to the quota: its request was not sent."""
-        self._gate._unspend()  # noqa: SLF001
+        self._gate.unspend()
 
-    def ready(self) -> Coroutine[Any, Any, None]:
+    async def ready(self) -> None:
         """Wait until `spend` would not have to, and keep it so: a permit is held, and the gate is open just now.
 
         For a caller who looks at a clock before the request.
         """
-        return self._gate._ready(self)  # noqa: SLF001
+        await self._gate.ready(self)
 
 
 class GateState(Struct, frozen=True):
@@ -103,12 +98,11 @@ class GateState(Struct, frozen=True):
 
 
 class _Waiter:
-    """Somebody in line. `seconds` says in how many seconds it may pass, `take` lets it pass."""
+    """A caller in line: `room` is the part of the capacity that must be free, `take` is called once it is."""
 
-    def __init__(self, seconds: Callable[[], float], take: Callable[[], None]) -> None:
-        self.seconds = seconds
+    def __init__(self, room: Callable[[], int], take: Callable[[], None]) -> None:
+        self.room = room
         self.take = take
-        self.taken = False
         self.passed = asyncio.get_running_loop().create_future()
 
 
@@ -189,87 +183,69 @@ class QuotaGate:
         capacity = max(1.0, self._burst * share)
         return _Bucket(capacity, capacity / (self._rate * share))
 
-    async def _enter(self, mine: Permits) -> None:
-        if self._at_once(self._held + self._size(mine), 0):
-            self._hand_out(mine)
-            return
-        waiter = _Waiter(
-            lambda: self._bucket.seconds_until(self._held + self._size(mine)), lambda: self._hand_out(mine)
-        )
+    async def enter(self, mine: Permits) -> None:
+        """Wait for the turn's permits. Called by `Permits`, as the other methods here that take one."""
+
+        def take() -> None:
+            mine.held = self._size(mine)
+            self._held += mine.held
+
         try:
-            await self._pass(mine, self._turns, waiter)
+            await self._pass(mine, self._turns, lambda: self._held + self._size(mine), take)
         except asyncio.CancelledError:
             self._give_back(mine)
             raise
 
-    def _size(self, mine: Permits) -> int:
-        return max(1, min(mine.wanted, math.floor(self._bucket.max_rate + _EPSILON)))
-
-    def _hand_out(self, mine: Permits) -> None:
-        mine.held = self._size(mine)
-        self._held += mine.held
-
-    def _leave(self, mine: Permits) -> None:
+    def leave(self, mine: Permits) -> None:
+        """Take back what was not spent."""
         self._waited.observe(mine.waited)
         self._give_back(mine)
+
+    async def ready(self, mine: Permits) -> None:
+        """Wait until a permit is held and the gate lets it through."""
+
+        def take() -> None:
+            self._held += 1
+            mine.held += 1
+
+        while not self._is_ready(mine):
+            if mine.held:  # there is room for it, unless the share shrank meanwhile
+                await self._pass(mine, self._spends, lambda: 1, lambda: None)
+            else:
+                await self._pass(mine, self._extras, lambda: self._held + 1, take)
+
+    async def spend(self, mine: Permits) -> None:
+        """Wait as `ready`, and count one request as sent in the same step."""
+        await self.ready(mine)
+        mine.held -= 1
+        self._held -= 1
+        self._bucket.pour(1)
+        self._serve()  # what is no longer held leaks away: who waits can tell now for how long
+
+    def unspend(self) -> None:
+        """Take a spent permit back; not for its turn, another call of which may already wait for one more."""
+        self._bucket.pour(-1)
+        self._serve()
+
+    def _is_ready(self, mine: Permits) -> bool:
+        return mine.held > 0 and self._seconds_until(1) <= _EPSILON
+
+    def _seconds_until(self, room: int) -> float:
+        return max(self.closed_for(), self._bucket.seconds_until(room))
+
+    def _size(self, mine: Permits) -> int:
+        return max(1, min(mine.wanted, math.floor(self._bucket.max_rate + _EPSILON)))
 
     def _give_back(self, mine: Permits) -> None:
         self._held -= mine.held
         mine.held = 0
-        if self._spends or self._extras or self._turns:
-            self._serve()
-
-    async def _spend(self, mine: Permits) -> None:
-        held = mine.held > 0
-        mine.held -= held  # so that no other call of this turn counts on it while this one waits
-        # For what is held there is room, unless the share shrank meanwhile.
-        if self._at_once(1 if held else self._held + 1, 1):
-            self._held -= held
-            return
-
-        def take() -> None:
-            self._held -= held
-            self._bucket.pour(1)
-
-        waiter = _Waiter(lambda: self._bucket.seconds_until(1 if held else self._held + 1), take)
-        try:
-            await self._pass(mine, self._spends if held else self._extras, waiter)
-        except asyncio.CancelledError:
-            if waiter.taken:
-                self._unspend()
-            else:
-                mine.held += held
-            raise
-        if self.closed_for() > _EPSILON:  # since the permit was taken, a loop turn ago
-            self._unspend()
-            await self._spend(mine)
-
-    def _unspend(self) -> None:
-        """Not back to the turn: another call of it may already wait for one more than it holds."""
-        self._bucket.pour(-1)
         self._serve()
 
-    async def _ready(self, mine: Permits) -> None:
-        missing = mine.held == 0
-
-        def take() -> None:
-            self._held += missing
-            mine.held += missing
-
-        if self._at_once(self._held + 1 if missing else 1, 0):
-            take()
-            return
-        waiter = _Waiter(lambda: self._bucket.seconds_until(self._held + 1 if missing else 1), take)
-        await self._pass(mine, self._extras if missing else self._spends, waiter)
-
-    def _at_once(self, room: float, amount: float) -> bool:
-        """Pour the amount if nobody is in line, the gate is open and there is room: no quota costs nothing, nearly."""
-        if self._spends or self._extras or self._turns or self._loop.time() < self._closed_until:
-            return False
-        return self._bucket.pour_into(room, amount)
-
-    async def _pass(self, mine: Permits, line: deque[_Waiter], waiter: _Waiter) -> None:
+    async def _pass(
+        self, mine: Permits, line: deque[_Waiter], room: Callable[[], int], take: Callable[[], None]
+    ) -> None:
         began = self._loop.time()
+        waiter = _Waiter(room, take)
         line.append(waiter)
         self._serve()
         try:
@@ -291,12 +267,11 @@ class QuotaGate:
             while line:
                 first = line[0]
                 if not first.passed.done():
-                    seconds = max(self.closed_for(), first.seconds())
+                    seconds = self._seconds_until(first.room())
                     if seconds > _EPSILON:
                         if seconds < math.inf:
                             self._timer = self._loop.call_later(seconds, self._serve)
                         return
                     first.take()
-                    first.taken = True
                     first.passed.set_result(None)
                 line.popleft()

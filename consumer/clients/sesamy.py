@@ -10,8 +10,7 @@ from consumer.clients.errors import Unavailable
 from consumer.clients.guard import RequestGuard
 from consumer.clients.http import Answer
 from consumer.clients.paging import read, read_page, read_whole
-from consumer.clients.transport import Transport, Turn
-from consumer.clients.wire import segment
+from consumer.clients.transport import Transport, Turn, segment
 from consumer.mapping.state import UserState
 from schemas.decoding import Contradiction, Page, convert
 from schemas.sesamy import Contract, Entitlement, Profile, Transaction, decode_profile, ids_of

@@ -8,7 +8,7 @@ work starts while it is fresh, and nothing starts once the session may have run 
 from collections.abc import Iterable
 from typing import Final
 
-from consumer.clients.wire import WRITE_TIMEOUT
+from consumer.clients.session import WRITE_TIMEOUT
 from consumer.clock import Clock
 
 _MARGIN: Final = 1.0

@@ -11,7 +11,6 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from consumer.clients.deadlines import Deadlines
 from consumer.clients.http import ConnectionClient
 
 Kind = Literal["session", "connections"]
@@ -77,7 +76,7 @@ def _through(session: aiohttp.ClientSession, base: URL) -> Send:
 
 
 def _on_connections(session: aiohttp.ClientSession, base: URL) -> Send:
-    client = ConnectionClient(base.origin(), session, deadlines=Deadlines(10))
+    client = ConnectionClient(base.origin(), session, timeout=10)
 
     async def send(method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
         answer = await client.request(method, path, headers, body)

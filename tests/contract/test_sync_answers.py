@@ -10,7 +10,7 @@ import pytest
 
 from consumer.clients.build import open_clients
 from consumer.clients.errors import ApiError, Unavailable
-from consumer.clients.wire import Wire
+from consumer.clients.http import ConnectionClient, HttpClient, SessionClient
 from consumer.ops.metrics import Metrics
 from consumer.sandbox import Answers, Contact, Options, Plan, Record, Rule, Sandbox, User
 from consumer.sandbox.contacts import SESAMY_FIELDS
@@ -22,6 +22,7 @@ from consumer.sync.outcome import Outcome
 from consumer.sync.syncer import Syncer
 from schemas.verbatim import members
 from tests.contract.every_answer import EVERY, HIGH
+from tests.http_clients import MISSING
 from tests.integration.oracle import View, address, expected, is_skipped
 
 USERS = 51  # each kind of user three times, each kind of contact four times
@@ -275,14 +276,15 @@ async def test_a10_foreign_values_go_back_digit_for_digit(monkeypatch: pytest.Mo
         + FOREIGN
         + "}"
     )
-    send = Wire.send
+    client = ConnectionClient if MISSING is None else SessionClient
+    send = client.request
 
-    async def noted(self: Wire, method: str, *args: Any, body: bytes | None = None, **kwargs: Any) -> Any:
-        if method == "PATCH" and body is not None:
+    async def noted(self: HttpClient, method: str, target: str, headers: Any, body: Any, **options: Any) -> Any:
+        if method == "PATCH":
             bodies.append(body)
-        return await send(self, method, *args, body=body, **kwargs)
+        return await send(self, method, target, headers, body, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Wire, "send", noted)
+    monkeypatch.setattr(client, "request", noted)
     async with opened(Answers()) as (sandbox, syncer):
         sandbox.world.add_user("email|odd", profile={"email": "odd@example.no"})
         sandbox.faults.add(Rule(api="mailmojo", operation="get_contact", body=contact))

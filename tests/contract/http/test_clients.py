@@ -15,8 +15,8 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from consumer.clients.bounds import BoundedResponse, ResponseTooLargeError
-from consumer.clients.deadlines import Deadlines
 from consumer.clients.http import ConnectionClient, HttpClient, SessionClient, missing_parts
+from consumer.settings.proxies import Proxies, Proxy
 from tests.certificates import Authority
 from tests.http_clients import needs_connection_client
 from tests.raw_server import RawServer, raw_server, replying, response
@@ -63,7 +63,8 @@ async def open_client(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
         sessions.append(session)
         url = server if isinstance(server, str) else f"{'https' if context else 'http'}://127.0.0.1:{server.port}"
         kind: type[HttpClient] = ConnectionClient if request.param == "connection" else SessionClient
-        return kind(URL(url), session, deadlines=Deadlines(total), proxy=None if proxy is None else URL(proxy))
+        proxies = Proxies(None if proxy is None else Proxy("HTTPS_PROXY", proxy))
+        return kind(URL(url), session, timeout=total, proxies=proxies)
 
     yield opened
     for session in sessions:
@@ -376,7 +377,7 @@ async def test_nothing_is_awaited_between_the_check_and_the_bytes_on_the_socket(
         listener.setblocking(False)
         session = new_session()
         origin = URL(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        client = ConnectionClient(origin, session, deadlines=Deadlines(5))
+        client = ConnectionClient(origin, session, timeout=5)
         seen: list[bytes] = []
 
         async def read(*_: object) -> None:

@@ -3,17 +3,15 @@
 import pytest
 
 from consumer.clients.http import ConnectionClient, HttpClient, SessionClient
-from consumer.clients.wire import Wire
 from tests.http_clients import needs_connection_client
+from tests.unit.clients import scripted
 
 
 @pytest.fixture(
     params=[pytest.param(ConnectionClient, marks=needs_connection_client), SessionClient], ids=["connection", "session"]
 )
 def both_clients(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[HttpClient]:
-    """Run a test with each of the HTTP clients, which every `Wire` sends through that is not told otherwise."""
+    """Run a test with each of the HTTP clients: `scripted` makes that one."""
     client: type[HttpClient] = request.param
-    defaults = Wire.__init__.__kwdefaults__
-    assert defaults is not None
-    monkeypatch.setitem(defaults, "client", client)
+    monkeypatch.setattr(scripted, "client", client)
     return client

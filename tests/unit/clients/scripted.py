@@ -8,15 +8,22 @@ from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from consumer.clients.errors import Api
+from consumer.clients.http import Answer, HttpClient, SessionClient
+from consumer.clients.observer import RequestObserver
 from consumer.clients.quota import QuotaGate
+from consumer.clients.session import open_session
 from consumer.clients.transport import Credentials, Transport
-from consumer.clients.wire import Wire, open_session
 from consumer.ops.metrics import Metrics
+from consumer.settings.proxies import Proxies
 
 EPOCH = 1_700_000_000.0
 """What the injected wall clock shows."""
+
+client: type[HttpClient] = SessionClient
+"""What the helpers here send with; see the fixture `both_clients`."""
 
 
 class Arrived(NamedTuple):
@@ -114,6 +121,27 @@ class Token:
         return self._values[0] != used
 
 
+class Sender:
+    """Sends requests with neither quota nor credentials."""
+
+    def __init__(
+        self,
+        api: Api,
+        url: str | URL,
+        session: aiohttp.ClientSession,
+        *,
+        timeout: float = 10.0,
+        proxies: Proxies | None = None,
+    ) -> None:
+        self._http = client(URL(url), session, timeout=timeout, proxies=proxies)
+        self._observer = RequestObserver(api, self._http, Metrics())
+
+    async def get(self, target: str = "/x", *, operation: str = "op", headers: dict[str, str] | None = None) -> Answer:
+        headers = headers or {}
+        with self._observer.observed(operation, headers) as state:
+            return await self._http.request("GET", target, headers, state=state)
+
+
 class Bench(NamedTuple):
     server: Server
     transport: Transport
@@ -135,6 +163,7 @@ async def bench(
     metrics = Metrics()
     async with serve(script) as server, open_session() as session:
         gate = QuotaGate(api, 1000, burst, metrics=metrics, stored_burst=True)
-        wire = Wire(api, session, metrics, timeout=patience)
-        transport = Transport(api, server.url, wire, gate, credentials or Token("Bearer t"), wall_clock=lambda: EPOCH)
+        http = client(URL(server.url), session, timeout=patience)
+        token = credentials or Token("Bearer t")
+        transport = Transport(api, server.url, http, gate, token, metrics=metrics, wall_clock=lambda: EPOCH)
         yield Bench(server, transport, gate, metrics, session)

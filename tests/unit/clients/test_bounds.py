@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from yarl import URL
 
 from consumer.clients.bounds import LARGEST_BODY
 from consumer.clients.errors import ApiError, TooLarge, Unavailable
 from consumer.clients.http import Answer
-from consumer.clients.wire import Wire, open_session
-from consumer.ops.metrics import Metrics
+from consumer.clients.session import open_session
 from tests.unit.clients.raw_server import RawServer, Script, Send, after, endless, once, raw_server
+from tests.unit.clients.scripted import Sender
 
 pytestmark = pytest.mark.usefixtures("both_clients")
 
@@ -29,8 +28,7 @@ PATIENCE = 10.0
 
 async def get(url: str, *, patience: float = PATIENCE) -> Answer:
     async with open_session() as session:
-        wire = Wire("sesamy", session, Metrics(), timeout=patience)
-        return await wire.send("GET", URL(f"{url}/x"), operation="list_contracts", headers={})
+        return await Sender("sesamy", url, session, timeout=patience).get(operation="list_contracts")
 
 
 def response(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
@@ -213,11 +211,10 @@ async def nothing() -> None:
 async def two_requests(server: RawServer, between: Callable[[], Awaitable[None]] = nothing) -> list[Any]:
     results: list[Any] = []
     async with open_session() as session:
-        wire = Wire("sesamy", session, Metrics(), timeout=PATIENCE)
+        sender = Sender("sesamy", server.url, session, timeout=PATIENCE)
         for _ in range(2):
             try:
-                answer = await wire.send("GET", URL(f"{server.url}/x"), operation="op", headers={})
-                results.append(answer.body)
+                results.append((await sender.get()).body)
             except ApiError as error:
                 results.append(type(error))
             await between()

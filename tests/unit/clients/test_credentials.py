@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import Mock
 from urllib.parse import parse_qs
 
+import aiohttp
 import pytest
 from aioresponses import aioresponses
 from yarl import URL
@@ -15,10 +16,11 @@ from yarl import URL
 from consumer.clients.bounds import BoundedResponse
 from consumer.clients.credentials import ClientCredentials, StaticToken
 from consumer.clients.errors import ApiError, Throttled, Unauthorized, Unavailable
+from consumer.clients.http import SessionClient
 from consumer.clients.quota import QuotaGate
+from consumer.clients.session import open_session
 from consumer.clients.tokens import error_code
 from consumer.clients.transport import Transport
-from consumer.clients.wire import Wire, open_session
 from consumer.ops.metrics import Metrics
 from consumer.secret import Secret
 from tests.unit.clients.scripted import HANG, Arrived, Reply, Server, in_turn, serve
@@ -33,10 +35,14 @@ class Response(BoundedResponse):
         super().__init__(*args, **{"stream_writer": Mock(), **kwargs})
 
 
+def http_of(url: str, session: aiohttp.ClientSession) -> SessionClient:
+    return SessionClient(URL(url).origin(), session, timeout=10)
+
+
 class TokenHost:
-    def __init__(self, answers: aioresponses, wire: Wire) -> None:
+    def __init__(self, answers: aioresponses, session: aiohttp.ClientSession) -> None:
         self._answers = answers
-        self._wire = wire
+        self._session = session
         self.time = 0.0
         self.pauses: list[float] = []
 
@@ -55,7 +61,8 @@ class TokenHost:
             TOKEN_URL,
             "id",
             secret or Secret("s&cret"),
-            self._wire,
+            http_of(TOKEN_URL, self._session),
+            metrics=Metrics(),
             audience=audience,
             pause=self.pauses.append,
             clock=lambda: self.time,
@@ -66,7 +73,7 @@ class TokenHost:
 async def token_host() -> AsyncIterator[TokenHost]:
     async with open_session() as session:
         with aioresponses() as answers:
-            yield TokenHost(answers, Wire("sesamy", session, Metrics()))
+            yield TokenHost(answers, session)
 
 
 async def test_a_token_is_asked_for_with_a_form() -> None:
@@ -188,8 +195,9 @@ def test_a_registered_error_code_is_named_and_nothing_else() -> None:
 async def real_host(*replies: Reply) -> AsyncIterator[tuple[Server, ClientCredentials]]:
     """A token host on a socket, for what aioresponses cannot show: requests that take time."""
     async with serve(in_turn(*replies)) as server, open_session() as session:
-        wire = Wire("sesamy", session, Metrics())
-        yield server, ClientCredentials(f"{server.url}/oauth/token", "id", Secret("s"), wire, pause=print)
+        url = f"{server.url}/oauth/token"
+        http = http_of(url, session)
+        yield server, ClientCredentials(url, "id", Secret("s"), http, metrics=Metrics(), pause=print)
 
 
 async def test_many_who_need_a_token_cause_one_request() -> None:
@@ -298,10 +306,12 @@ async def test_a5_a_403_for_everybody_for_half_a_minute_costs_one_more_token() -
 
     async with serve(script) as server, open_session() as session:
         time, metrics = 0.0, Metrics()
-        wire = Wire("sesamy", session, metrics)
-        client = ClientCredentials(f"{server.url}/token", "id", Secret("s"), wire, pause=print, clock=lambda: time)
+        http = http_of(server.url, session)
+        client = ClientCredentials(
+            f"{server.url}/token", "id", Secret("s"), http, metrics=metrics, pause=print, clock=lambda: time
+        )
         gate = QuotaGate("sesamy", 1e6, 1e6, metrics=metrics, stored_burst=True)
-        transport = Transport("sesamy", server.url, wire, gate, client)
+        transport = Transport("sesamy", server.url, http, gate, client, metrics=metrics)
 
         async def read() -> None:
             async with transport.turn(1) as turn:

@@ -1,19 +1,19 @@
 """The check that a caller makes, and the request that it allows, are one step."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import Mock
 
+import aiohttp
 import pytest
 from aiohttp.connector import Connection
 from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
-from consumer.clients.bounds import Sending
+from consumer.clients.bounds import Progress, Sending
 from consumer.clients.errors import Api, Unauthorized, Unavailable
-from consumer.clients.http import Answer, ConnectionClient
+from consumer.clients.http import Answer, ConnectionClient, HttpClient
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import QuotaGate
 from consumer.clients.transport import Transport
@@ -165,14 +165,24 @@ class FakeLease:
         return self.fresh and generation == self.generation
 
 
-class FakeWire:
+class FakeClient(HttpClient):
     """Answers after a second, and remembers when each request was sent."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[float, str]] = []
 
-    async def send(self, method: str, url: URL, *, sending: Sending, **_: object) -> Answer:
-        with sending():
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        sending: Sending = nullcontext,
+        state: Progress | None = None,
+    ) -> Answer:
+        assert state is not None
+        with state.allow(sending):
             self.sent.append((now(), method))
             await asyncio.sleep(1)
         return Answer(200, b'{"email": "kari@example.no"}', CIMultiDictProxy(CIMultiDict()))
@@ -182,9 +192,9 @@ class Sync:
     """The write round of a sync, in virtual time: a read, a `Retry-After` that another request got, a write."""
 
     def __init__(self) -> None:
-        self.lease, self.wire = FakeLease(), FakeWire()
+        self.lease, self.http = FakeLease(), FakeClient()
         self.gate = QuotaGate("mailmojo", 100, 100, metrics=Metrics(), stored_burst=True)
-        transport = Transport("mailmojo", "https://x", self.wire, self.gate, Token("Bearer t"))  # type: ignore[arg-type]
+        transport = Transport("mailmojo", "https://x", self.http, self.gate, Token("Bearer t"), metrics=Metrics())
         self._mailmojo = MailmojoClient(transport, "1")
         queue = UserQueue("kari")
         queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
@@ -199,7 +209,7 @@ class Sync:
 
     @property
     def methods(self) -> list[str]:
-        return [method for _, method in self.wire.sent]
+        return [method for _, method in self.http.sent]
 
 
 def phase_of(sync: Sync) -> Phase:
@@ -239,7 +249,7 @@ async def test_a19_a_write_with_the_lease_is_sent_when_the_gate_opens_and_is_a_w
     sync = Sync()
     task = asyncio.create_task(sync.write(closed_for=60))
     await asyncio.sleep(61.5)
-    assert sync.wire.sent == [(0, "GET"), (61, "PATCH")]
+    assert sync.http.sent == [(0, "GET"), (61, "PATCH")]
     assert phase_of(sync) is Phase.WRITING
     await task
     assert phase_of(sync) is Phase.READING
@@ -261,7 +271,8 @@ class SlowToken(Token):
 @in_virtual_time
 async def test_a19_a_write_that_waited_for_credentials_is_not_sent_without_the_lease() -> None:
     sync = Sync()
-    transport = Transport("mailmojo", "https://x", sync.wire, sync.gate, SlowToken(sync.lease))  # type: ignore[arg-type]
+    token = SlowToken(sync.lease)
+    transport = Transport("mailmojo", "https://x", sync.http, sync.gate, token, metrics=Metrics())
     sync.flight.reading()
     with pytest.raises(LeaseLost):
         async with transport.turn(1, sync.flight) as turn:
@@ -269,16 +280,16 @@ async def test_a19_a_write_that_waited_for_credentials_is_not_sent_without_the_l
     assert sync.methods == []
 
 
-class FailingWire(FakeWire):
-    async def send(self, method: str, url: URL, *, sending: Sending, **_: object) -> Answer:
-        await super().send(method, url, sending=sending)
-        raise Unavailable("mailmojo", "patch_contact", None, "cut")
+class FailingClient(FakeClient):
+    async def request(self, method: str, target: str, *arguments: Any, **options: Any) -> Answer:
+        await super().request(method, target, *arguments, **options)
+        raise aiohttp.ServerDisconnectedError
 
 
 @in_virtual_time
 async def test_a_write_that_fails_ends_the_write_phase() -> None:
     sync = Sync()
-    transport = Transport("mailmojo", "https://x", FailingWire(), sync.gate, Token("Bearer t"))  # type: ignore[arg-type]
+    transport = Transport("mailmojo", "https://x", FailingClient(), sync.gate, Token("Bearer t"), metrics=Metrics())
     sync.flight.reading()
     with pytest.raises(Unavailable):
         async with transport.turn(1, sync.flight) as turn:

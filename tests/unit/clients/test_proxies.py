@@ -8,18 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 from aiohttp import web
-from yarl import URL
 
 from consumer.clients.errors import Unreachable
 from consumer.clients.http import Answer
-from consumer.clients.wire import Wire, open_session
-from consumer.ops.metrics import Metrics
-from consumer.settings.proxies import proxies_of
+from consumer.clients.session import open_session
+from consumer.settings.proxies import Proxies, proxies_of
 from tests.certificates import Authority
 from tests.unit.clients.raw_server import raw_server
-from tests.unit.clients.scripted import Reply, serve
+from tests.unit.clients.scripted import Reply, Sender, serve
 
 pytestmark = pytest.mark.usefixtures("both_clients")
 
@@ -61,13 +60,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 class Bench(NamedTuple):
     proxy: ConnectProxy
-    wire: Wire
+    session: aiohttp.ClientSession
+    proxies: Proxies
     arrived: list[Mapping[str, str]]
 
-    async def get(self, url: str = f"https://{HOST}/x") -> Answer:
-        return await self.wire.send(
-            "GET", URL(url), operation="get_user", headers={"Authorization": "Bearer of our own"}
-        )
+    async def get(self, url: str = f"https://{HOST}") -> Answer:
+        sender = Sender("sesamy", url, self.session, proxies=self.proxies)
+        return await sender.get(operation="get_user", headers={"Authorization": "Bearer of our own"})
 
 
 @asynccontextmanager
@@ -100,7 +99,7 @@ async def bench(
     trusted = ssl.create_default_context(cafile=str(authority.certificate))
     try:
         async with open_session(tls=trusted) as session:
-            yield Bench(proxy, Wire("sesamy", session, Metrics(), proxies=proxies_of(environ)), arrived)
+            yield Bench(proxy, session, proxies_of(environ), arrived)
     finally:
         listening.close()
         await runner.cleanup()
@@ -140,9 +139,10 @@ async def test_p11_a_proxy_that_is_not_there_or_does_not_answer_is_an_error_that
             (silent.url.removeprefix("http://"), r"no connection within 0\.2 s"),
         ):
             async with open_session(connect_timeout=0.2) as session:
-                wire = Wire("sesamy", session, Metrics(), proxies=proxies_of({"https_proxy": address}))
+                proxies = proxies_of({"https_proxy": address})
+                sender = Sender("sesamy", f"https://{HOST}", session, proxies=proxies)
                 with pytest.raises(Unreachable, match=f"{reason}.* through the proxy of https_proxy$"):
-                    await wire.send("GET", URL(f"https://{HOST}/x"), operation="get_user", headers={})
+                    await sender.get()
 
 
 async def test_p11_a_host_in_no_proxy_is_reached_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,17 @@ def test_a_turn_under_way_is_finished_before_another_begins() -> None:
     assert run(scenario()) == (["ag", "ap", "bg", "bp", "cg", "cp"], 6)
 
 
+def test_calls_of_one_turn_beyond_its_permits_are_all_served_one_after_the_other() -> None:
+    async def scenario() -> float:
+        gate = open_gate(1, 1, stored_burst=True)
+        async with gate.turn(1) as turn, asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(turn.spend())
+        return now()
+
+    assert run(scenario()) == 2
+
+
 def test_closing_holds_turns_and_held_permits_and_is_only_ever_extended() -> None:
     async def scenario() -> float:
         gate = open_gate(10, 10, stored_burst=True)

@@ -6,11 +6,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from consumer.clients.errors import ApiError, Rejected, Throttled, TooLarge, Unauthorized, Unavailable
 from consumer.clients.http import Answer
-from consumer.clients.transport import Transport
-from consumer.clients.wire import segment
+from consumer.clients.transport import Transport, segment
 from tests.unit.clients.scripted import CUT, EPOCH, HANG, Bench, Reply, Token, bench, in_turn
 
 pytestmark = pytest.mark.usefixtures("both_clients")
@@ -78,16 +78,18 @@ async def test_no_answer_in_time_is_unavailable() -> None:
             await send(it.transport)
 
 
-async def test_a_wire_bounds_its_requests_alone() -> None:
-    """A time-out of the session's would be rounded, and would cost a timer a request."""
+async def test_the_session_bounds_no_request() -> None:
+    """Its time-out would be rounded up to a whole second."""
     async with bench(lambda _: Reply(), patience=5.0) as it:
-        assert it.transport._wire._session.timeout.total is None
-        assert it.transport._wire._deadlines.seconds == 5.0
+        assert it.session.timeout.total is None
+        assert it.transport.http.timeout == 5.0
 
 
 async def test_a_server_that_is_not_there_is_unavailable_and_not_named() -> None:
     async with bench(lambda _: Reply()) as it:
-        nowhere = Transport("mailmojo", "http://127.0.0.1:1", it.transport._wire, it.gate, Token("Bearer t"))
+        address = "http://127.0.0.1:1"
+        http = type(it.transport.http)(URL(address), it.session, timeout=1)
+        nowhere = Transport("mailmojo", address, http, it.gate, Token("Bearer t"), metrics=it.metrics)
         with pytest.raises(Unavailable, match="Connect") as caught:
             await send(nowhere, path="/v1/contacts/a%40x.no/")
     assert "x.no" not in str(caught.value)

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
-from consumer.clients.http import Answer
+from consumer.clients.http import Answer, HttpClient
 from consumer.clients.mailmojo import MailmojoClient
 from consumer.clients.quota import QuotaGate
 from consumer.clients.sesamy import SesamyClient
@@ -31,7 +30,7 @@ from tests.unit.stream.in_virtual_time import in_virtual_time
 EMPTY: dict[str, Any] = {"data": []}
 
 
-class FakeWire:
+class FakeClient(HttpClient):
     """Answers at once, and remembers when each write was sent."""
 
     def __init__(self) -> None:
@@ -40,18 +39,19 @@ class FakeWire:
         self.sent_custom: dict[str, str] = {}
         self.on_contact: Callable[[], None] = lambda: None
 
-    async def send(self, method: str, url: URL, **options: Any) -> Answer:
-        with options["sending"]():
-            return self._answer(method, url, options)
+    async def request(self, method: str, target: str, *arguments: Any, **options: Any) -> Answer:
+        _, sent = arguments
+        with options["state"].allow(options["sending"]):
+            return self._answer(method, target, sent)
 
-    def _answer(self, method: str, url: URL, options: dict[str, Any]) -> Answer:
+    def _answer(self, method: str, target: str, sent: bytes) -> Answer:
         if method != "GET":
             self.writes.append(asyncio.get_running_loop().time())
-            self.sent_custom = json.loads(options["body"])["custom"]
+            self.sent_custom = json.loads(sent)["custom"]
         body: dict[str, Any] = EMPTY
-        if "/users/" in url.path:
+        if "/users/" in target:
             body = {"userId": "kari", "email": "kari@example.no", "firstName": "Kari"}
-        elif "/contacts/" in url.path:
+        elif "/contacts/" in target:
             self.on_contact()
             body = {"email": "kari@example.no", "name": "K", "tags": [], "custom": self.custom}
         return Answer(200, json.dumps(body).encode(), CIMultiDictProxy(CIMultiDict()))
@@ -77,11 +77,11 @@ class Bench:
     """A syncer over the fake wire, and the flight of one user."""
 
     def __init__(self) -> None:
-        self.wire, self.lease, metrics, token = FakeWire(), FakeLease(), Metrics(), Token("Bearer t")
+        self.http, self.lease, metrics, token = FakeClient(), FakeLease(), Metrics(), Token("Bearer t")
         self.gate = QuotaGate("mailmojo", 100, 100, metrics=metrics, stored_burst=True)
         reads = QuotaGate("sesamy", 100, 100, metrics=metrics, stored_burst=True)
-        sesamy = SesamyClient(Transport("sesamy", "https://x", self.wire, reads, token))  # type: ignore[arg-type]
-        mailmojo = MailmojoClient(Transport("mailmojo", "https://x", self.wire, self.gate, token), "1")  # type: ignore[arg-type]
+        sesamy = SesamyClient(Transport("sesamy", "https://x", self.http, reads, token, metrics=metrics))
+        mailmojo = MailmojoClient(Transport("mailmojo", "https://x", self.http, self.gate, token, metrics=metrics), "1")
         self._syncer = Syncer(sesamy, mailmojo, FakeFields(), rules_of(Settings()), metrics)  # type: ignore[arg-type]
         queue = UserQueue("kari")
         queue.waiting.append(Waiting(0, 0, "contract.1#update", 0.0, 0.0, is_request=False))
@@ -104,13 +104,13 @@ async def test_a19_a_gate_that_closes_just_before_a_write_does_not_separate_it_f
         # When the write has its permit and its task did not run.
         loop.call_at(loop.time() + 1 + 1e-10, bench.gate.close, 60)
 
-    bench.wire.on_contact = close_twice
+    bench.http.on_contact = close_twice
     task = asyncio.create_task(bench.sync())
     await asyncio.sleep(30)
     bench.lease.fresh = False
     with pytest.raises(LeaseLost):
         await task
-    assert bench.wire.writes == []
+    assert bench.http.writes == []
 
 
 @in_virtual_time
@@ -122,11 +122,11 @@ async def test_a_write_that_waited_long_is_based_on_a_second_read_of_the_contact
     bench = Bench()
 
     def close_once() -> None:
-        bench.wire.on_contact = lambda: None
+        bench.http.on_contact = lambda: None
         bench.gate.close(closed_for)
-        asyncio.get_running_loop().call_later(3, bench.wire.custom.update, {"Theirs": "vip"})
+        asyncio.get_running_loop().call_later(3, bench.http.custom.update, {"Theirs": "vip"})
 
-    bench.wire.on_contact = close_once
+    bench.http.on_contact = close_once
     assert await bench.sync() is Outcome.UPDATED
-    assert bench.wire.writes == [closed_for]
-    assert bench.wire.sent_custom.get("Theirs") == theirs
+    assert bench.http.writes == [closed_for]
+    assert bench.http.sent_custom.get("Theirs") == theirs

@@ -6,8 +6,9 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
@@ -17,24 +18,22 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 from yarl import URL
 
 from consumer.clients.errors import ApiError, LocalFault, Unavailable, Unreachable
-from consumer.clients.wire import Wire, open_session
-from consumer.ops.metrics import Metrics
+from consumer.clients.session import open_session
 from tests.unit.clients.raw_server import raw_server
-from tests.unit.clients.scripted import HANG, serve
+from tests.unit.clients.scripted import HANG, Sender, serve
 
 pytestmark = pytest.mark.usefixtures("both_clients")
 
 KEY = ConnectionKey("x", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
 
 
+Send = Callable[[str | URL], Coroutine[Any, Any, object]]
+
+
 @asynccontextmanager
-async def wired(*, connect_timeout: float = 5.0, patience: float = 5.0) -> AsyncIterator[Wire]:
+async def sending(*, connect_timeout: float = 5.0, patience: float = 5.0) -> AsyncIterator[Send]:
     async with open_session(connect_timeout=connect_timeout) as session:
-        yield Wire("mailmojo", session, Metrics(), timeout=patience)
-
-
-async def send(wire: Wire, url: str) -> None:
-    await wire.send("GET", URL(url, encoded=True), operation="get_contact", headers={})
+        yield lambda url: Sender("mailmojo", url, session, timeout=patience).get("/", operation="get_contact")
 
 
 @contextmanager
@@ -62,17 +61,17 @@ async def test_a20_a_connection_that_is_not_made_in_time_is_called_that(
     connect_timeout: float, patience: float
 ) -> None:
     with deaf() as address:
-        async with wired(connect_timeout=connect_timeout, patience=patience) as wire:
+        async with sending(connect_timeout=connect_timeout, patience=patience) as send:
             with pytest.raises(Unreachable, match=r"^mailmojo get_contact: no answer: no connection within 0\.2 s$"):
-                await send(wire, f"http://{address}/")
+                await send(f"http://{address}")
 
 
 @LIMITS
 async def test_a20_so_is_a_tls_handshake_that_does_not_end(connect_timeout: float, patience: float) -> None:
     with raw_server(lambda _, __: None) as server:
-        async with wired(connect_timeout=connect_timeout, patience=patience) as wire:
+        async with sending(connect_timeout=connect_timeout, patience=patience) as send:
             with pytest.raises(Unreachable, match=r"no connection within 0\.2 s"):
-                await send(wire, server.url.replace("http:", "https:"))
+                await send(server.url.replace("http:", "https:"))
 
 
 @LIMITS
@@ -83,21 +82,21 @@ async def test_a20_so_is_a_name_that_no_dns_server_answers_for(
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
-    async with wired(connect_timeout=connect_timeout, patience=patience) as wire:
+    async with sending(connect_timeout=connect_timeout, patience=patience) as send:
         with pytest.raises(Unreachable, match=r"no connection within 0\.2 s"):
-            await send(wire, "http://name.example/")
+            await send("http://name.example")
 
 
 async def test_a20_an_answer_that_does_not_come_in_time_is_called_that() -> None:
-    async with serve(lambda _: HANG) as server, wired(connect_timeout=5.0, patience=0.2) as wire:
+    async with serve(lambda _: HANG) as server, sending(connect_timeout=5.0, patience=0.2) as send:
         with pytest.raises(Unavailable, match=r"no answer within 0\.2 s") as caught:
-            await send(wire, server.url)
+            await send(server.url)
     assert not isinstance(caught.value, Unreachable)
 
 
 async def test_a20_requests_do_not_wait_for_a_free_connection() -> None:
-    async with serve(lambda _: HANG) as server, wired(connect_timeout=60.0, patience=60.0) as wire:
-        requests = [asyncio.create_task(send(wire, server.url)) for _ in range(200)]
+    async with serve(lambda _: HANG) as server, sending(connect_timeout=60.0, patience=60.0) as send:
+        requests = [asyncio.create_task(send(server.url)) for _ in range(200)]
         await asyncio.wait_for(server.heard(200), 30)
         for request in requests:
             request.cancel()
@@ -134,10 +133,10 @@ FAILURES: list[tuple[Exception, type[ApiError], str]] = [
 async def test_a18_whatever_a_request_raises_is_an_api_error_without_address_or_url(
     error: Exception, kind: type[ApiError], said: str
 ) -> None:
-    session = Mock(spec=aiohttp.ClientSession, headers={})
+    session = Mock(spec=aiohttp.ClientSession, headers={}, timeout=aiohttp.ClientTimeout())
     session.request.side_effect = session.connector.connect.side_effect = error
     with pytest.raises(ApiError) as caught:
-        await send(Wire("mailmojo", session, Metrics()), "https://x/a%40x.no")
+        await Sender("mailmojo", "https://x", session).get("/a%40x.no")
     assert type(caught.value) is kind
     assert said in str(caught.value)
     assert "x.no" not in str(caught.value)
@@ -146,21 +145,19 @@ async def test_a18_whatever_a_request_raises_is_an_api_error_without_address_or_
 
 @pytest.mark.parametrize("host", ["api..example.no", f"{'a' * 64}.no", "a b", "api.example\u2028.no"])
 async def test_a18_a_host_that_cannot_be_looked_up_is_an_api_error(host: str) -> None:
-    async with wired() as wire:
+    async with sending() as send:
         with pytest.raises(ApiError) as caught:
-            await wire.send(
-                "GET", URL.build(scheme="http", host=host, encoded=True), operation="get_contact", headers={}
-            )
+            await send(URL.build(scheme="http", host=host, encoded=True))
     assert "example" not in str(caught.value)
 
 
 async def test_a15_no_file_descriptor_left_is_a_fault_of_this_process_and_not_of_the_api() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with serve(lambda _: HANG) as server, wired() as wire:
+    async with serve(lambda _: HANG) as server, sending() as send:
         with open(os.devnull, "rb") as lowest_free:  # noqa: ASYNC230, PTH123 - one that tells the next number
             resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno(), hard))
             try:
                 with pytest.raises(LocalFault, match="Too many open files"):
-                    await send(wire, server.url)
+                    await send(server.url)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
