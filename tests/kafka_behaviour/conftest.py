@@ -1,6 +1,5 @@
 """Every behaviour is tested twice: in the simulated Kafka, and in a real one."""
 
-import gc
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +26,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         simulated = SimulatedWorld(1)
         yield simulated
         simulated.host.close()
-        gc.collect()
         return
     broker: KafkaBroker = request.getfixturevalue("cleaning_broker")
     yield RealWorld(broker)

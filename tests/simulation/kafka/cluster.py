@@ -195,6 +195,8 @@ class Cluster:
         """Have another node lead the partition, or none."""
         partition = self.topics[topic].partitions[number]
         partition.leader = node_id
+        if node_id != NO_LEADER:
+            partition.last_leader = node_id
         partition.log.notify()
         self.tell(f"{topic}[{number}] is led by {'no node' if node_id == NO_LEADER else f'node {node_id}'}")
 
@@ -215,13 +217,13 @@ class Cluster:
                 self.move_coordinator(group, others[0])
 
     def restart(self, node_id: int) -> None:
-        """Start a node again: it leads what nobody leads and is its own."""
+        """Start a node again: it leads what it led last and nobody leads now."""
         node = self.nodes[node_id]
         node.up = True
         self.tell(f"node {node_id} is up")
         for topic in self.topics.values():
             for number, partition in enumerate(topic.partitions):
-                if partition.leader == NO_LEADER and partition.replicas[0] == node_id:
+                if partition.leader == NO_LEADER and partition.last_leader == node_id:
                     self.move_leader(topic.name, number, node_id)
         for name, group in self._groups.items():
             if self.coordinator(name) == node_id:

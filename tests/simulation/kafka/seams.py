@@ -6,6 +6,7 @@ Everything of aiokafka that is replaced is named here. In any other loop these n
 import asyncio
 import random
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import aiokafka.client
@@ -69,7 +70,9 @@ class _Random:
     @staticmethod
     def choice(items: Any) -> Any:
         connector = _connector()
-        return random.choice(items) if connector is None else connector.network.rng.choice(items)
+        if connector is None:
+            return random.choice(items)
+        return connector.network.rng.choice(sorted(items, key=str))  # from a set, whose order differs between runs
 
     @staticmethod
     def shuffle(items: Any) -> None:
@@ -77,8 +80,15 @@ class _Random:
         if connector is None:
             random.shuffle(items)
         else:
-            items.sort(key=str)  # they may come from a set, whose order differs between runs
+            items.sort(key=str)  # as above
             connector.network.rng.shuffle(items)
+
+
+class _Sorted(frozenset[Any]):
+    """In the place of `frozenset`, where aiokafka keeps topics and partitions: the order decides what is sent first."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(sorted(super().__iter__()))
 
 
 def _install() -> None:
@@ -93,5 +103,6 @@ def _install() -> None:
         aiokafka.producer.message_accumulator,
     ):
         module.time = _Time  # type: ignore[attr-defined]
-    for module in (aiokafka.client, aiokafka.consumer.fetcher, aiokafka.partitioner):
+    aiokafka.consumer.subscription_state.frozenset = _Sorted  # type: ignore[attr-defined]
+    for module in (aiokafka.client, aiokafka.conn, aiokafka.consumer.fetcher, aiokafka.partitioner):
         module.random = _Random  # type: ignore[attr-defined]

@@ -18,6 +18,8 @@ class Partition:
         self.log = PartitionLog()
         self.leader = leader
         self.replicas = replicas
+        self.last_leader = leader
+        """The node that led it last, and so has all of its records."""
 
 
 class Topic:
