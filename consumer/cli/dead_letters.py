@@ -1,21 +1,18 @@
-"""`dead-letters`: look into the dead-letter topic, and put records back."""
+"""`dead-letters`: inspect the dead-letter topic, and republish or dismiss records."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Literal, TypeAlias
 
-from msgspec import structs
+from msgspec import Struct, structs, to_builtins
 
 from consumer import files
 from consumer.cli import output
-from consumer.cli.exit_codes import INTERRUPTED
-from consumer.cli.interrupting import interruptible
-from consumer.cli.loading import is_dry_run, load_settings
-from consumer.cli.progress import shown
-from consumer.dead_letters import retried, retry
-from consumer.dead_letters.retry import Plan, PutBack, Times, letters
+from consumer.cli.dead_letters_resolving import dismiss_letters, retry_letters
+from consumer.cli.loading import load_settings
+from consumer.dead_letters import resolved
+from consumer.dead_letters.retry import Times, letters
 from consumer.dead_letters.stored import StoredLetter, Wanted, masked
 from consumer.event_loop import run_loop
 from consumer.masking import mask_addresses
@@ -23,109 +20,164 @@ from consumer.ops import logs
 from consumer.replay.record import to_line
 from consumer.settings import Settings, SettingsError
 
+State: TypeAlias = Literal["open", "republished", "dismissed"]
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """One dead letter, as `list --json` prints it."""
+
+    place: str
+    """`PARTITION:OFFSET` in the dead-letter topic."""
+    state: State
+    at: str
+    reason: str
+    error: str
+    attempts: str
+    retries: int
+    """How often it was republished before it came back."""
+    user_id: str | None
+    topic: str
+    partition: int | None
+    offset: int | None
+    truncated: bool
+
+
+class Shown(Listed, frozen=True, kw_only=True):
+    """One dead letter with its record, as `show --json` prints it."""
+
+    key: str | None
+    headers: dict[str, str | None]
+    value: str | None
+
+
+class Group(Struct, kw_only=True):
+    """Dead letters with the same reason and error, as `summary --json` prints them."""
+
+    reason: str
+    error: str
+    count: int = 0
+    users: int = 0
+    oldest: str = ""
+    newest: str = ""
+
 
 def execute(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    actions = {"list": _list, "show": _show, "retry": _retry, "export": _export}
-    return actions[args.action](args)
-
-
-def _settings(args: argparse.Namespace) -> Settings:
     settings = load_settings(args, needs={"kafka"})
-
     logs.configure(structs.replace(settings.log, level="error"), libraries=False)
-    return settings
-
-
-def _wanted(args: argparse.Namespace) -> tuple[Wanted, Times]:
-
     wanted = Wanted(places=args.places or None, reasons=args.reason, users=args.user)
-    return wanted, Times(args.since, args.until)
+    times = Times(args.since, args.until)
+    if args.action == "retry":
+        return retry_letters(args, settings, wanted, times)
+    if args.action == "dismiss":
+        return dismiss_letters(args, settings, wanted, times)
+    actions = {"list": _list, "summary": _summary, "show": _show, "export": _export}
+    return actions[args.action](args, settings, wanted, times)
 
 
 async def _each(
-    settings: Settings, args: argparse.Namespace, take: Callable[[StoredLetter, bool], object]
-) -> tuple[int, int]:
-    """Give the letters that are asked for to `take`; return how many there were, and how many were retried before."""
-    wanted, times = _wanted(args)
-    done = await retried.load(settings)
-    given = before = 0
+    settings: Settings, wanted: Wanted, times: Times, take: Callable[[StoredLetter, State], object], *, every: bool
+) -> dict[State, int]:
+    """Give the wanted letters that are open to `take`, or with `every` all; return how many have each state."""
+    done = await resolved.load(settings)
+    counts: dict[State, int] = {"open": 0, "republished": 0, "dismissed": 0}
     async for letter in letters(settings, times, report=output.complain):
         if not wanted.matches(letter):
             continue
-        was_retried = letter.place in done
-        before += was_retried
-        if args.all or not was_retried:
-            given += 1
-            take(letter, was_retried)
-    return given, before
+        state: State = "open"
+        if letter.place in done:
+            state = "dismissed" if letter.place in done.dismissed else "republished"
+        counts[state] += 1
+        if every or state == "open":
+            take(letter, state)
+    return counts
 
 
-def _list(args: argparse.Namespace) -> int:
-    settings = _settings(args)
-
-    def show(letter: StoredLetter, was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
-        found = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
+def _list(args: argparse.Namespace, settings: Settings, wanted: Wanted, times: Times) -> int:
+    def show(letter: StoredLetter, state: State) -> None:
+        found = _listed(letter, state, unmasked=args.unmasked)
         if args.json:
-            output.print_json(found)
+            output.print_json(to_builtins(found))
             return
         retries = f", retried {letter.retries} times" if letter.retries else ""
-        marks = "".join(
-            f"  [{mark}]"
-            for mark, applies in (("value not kept", letter.truncated), ("put back", was_retried))
-            if applies
-        )
-        about = f"{found['user_id']}  {letter.attempts} attempts{retries}  {found['error']}{marks}"
-        output.line(f"{found['place']:8}  {letter.at}  {letter.reason:9}  {about}")
+        marks = [mark for mark, applies in (("value not kept", letter.truncated), (state, state != "open")) if applies]
+        about = f"{found.user_id}  {letter.attempts} attempts{retries}  {found.error}"
+        output.line(f"{found.place:8}  {letter.at}  {letter.reason:9}  {about}{''.join(f'  [{it}]' for it in marks)}")
 
-    given, before = run_loop(_each(settings, args, show))
+    counts = run_loop(_each(settings, wanted, times, show, every=args.all))
     if not args.json:
-        others = f"; put back: {before}{'' if args.all else ' (--all shows them)'}" if before else ""
-        still = given - before if args.all else given
-        output.note(f"dead letters not put back: {still}{others}")
+        _tell_counts(counts, every=args.all)
     return 0
 
 
-def _about(letter: StoredLetter, *, was_retried: bool, unmasked: bool) -> dict[str, Any]:
+def _summary(args: argparse.Namespace, settings: Settings, wanted: Wanted, times: Times) -> int:
+    groups: dict[tuple[str, str], Group] = {}
+    users: dict[tuple[str, str], set[str | None]] = {}
 
-    partition, offset = letter.place
-    user_id = letter.user_id if unmasked or letter.user_id is None else mask_addresses(letter.user_id)
-    return {
-        "place": f"{partition}:{offset}",
-        "at": letter.at,
-        "reason": letter.reason,
-        "error": letter.error if unmasked else mask_addresses(letter.error),
-        "attempts": letter.attempts,
-        "retries": letter.retries,
-        "user_id": user_id,
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "truncated": letter.truncated,
-        "retried": was_retried,
-    }
+    def count(letter: StoredLetter, _state: State) -> None:
+        key = letter.reason, letter.error if args.unmasked else mask_addresses(letter.error)
+        group = groups.setdefault(key, Group(reason=key[0], error=key[1]))
+        users.setdefault(key, set()).add(letter.user_id)
+        group.count += 1
+        group.oldest = min(group.oldest or letter.at, letter.at)
+        group.newest = max(group.newest, letter.at)
 
-
-def _show(args: argparse.Namespace) -> int:
-    settings = _settings(args)
-    args.all = True
-
-    def show(letter: StoredLetter, was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
-
-        record = letter.record if args.unmasked else masked(letter.record, settings.kafka.value_pointer or "")
-        about = _about(letter, was_retried=was_retried, unmasked=args.unmasked)
-        about["key"] = _text(record.key)
-        about["headers"] = {name: _text(value) for name, value in record.headers}
-        about["value"] = _text(record.value)
+    counts = run_loop(_each(settings, wanted, times, count, every=args.all))
+    for key, group in sorted(groups.items(), key=lambda item: (-item[1].count, item[0])):
+        group.users = len(users[key])
         if args.json:
-            output.print_json(about)
+            output.print_json(to_builtins(group))
+        else:
+            span = group.oldest if group.oldest == group.newest else f"{group.oldest} to {group.newest}"
+            output.line(f"{group.count:6}  {group.reason:9}  {group.users} users  {span}  {group.error}")
+    if not args.json:
+        _tell_counts(counts, every=args.all)
+    return 0
+
+
+def _tell_counts(counts: dict[State, int], *, every: bool) -> None:
+    others = ", ".join(f"{state}: {count}" for state, count in counts.items() if count and state != "open")
+    hint = "" if every or not others else " (--all shows them)"
+    output.note(f"open dead letters: {counts['open']}{f'; {others}' if others else ''}{hint}")
+
+
+def _listed(letter: StoredLetter, state: State, *, unmasked: bool) -> Listed:
+    partition, offset = letter.place
+    return Listed(
+        place=f"{partition}:{offset}",
+        state=state,
+        at=letter.at,
+        reason=letter.reason,
+        error=letter.error if unmasked else mask_addresses(letter.error),
+        attempts=letter.attempts,
+        retries=letter.retries,
+        user_id=letter.user_id if unmasked or letter.user_id is None else mask_addresses(letter.user_id),
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        truncated=letter.truncated,
+    )
+
+
+def _show(args: argparse.Namespace, settings: Settings, wanted: Wanted, times: Times) -> int:
+    def show(letter: StoredLetter, state: State) -> None:
+        record = letter.record if args.unmasked else masked(letter.record, settings.kafka.value_pointer or "")
+        found = Shown(
+            **structs.asdict(_listed(letter, state, unmasked=args.unmasked)),
+            key=_text(record.key),
+            headers={name: _text(value) for name, value in record.headers},
+            value=_text(record.value),
+        )
+        if args.json:
+            output.print_json(to_builtins(found))
             return
+        about = structs.asdict(found)
         headers = about.pop("headers")
         for name, value in (*about.items(), *((f"header {name}", value) for name, value in headers.items())):
             output.line(f"{name:12}  {'-' if value is None else value}")
         output.line()
 
-    given, _ = run_loop(_each(settings, args, show))
+    given = sum(run_loop(_each(settings, wanted, times, show, every=True)).values())
     if given < len(set(args.places)):
         output.complain(f"{len(set(args.places)) - given} of these places hold no such letter; `list --all` shows all")
         return 1
@@ -136,18 +188,16 @@ def _text(data: bytes | None) -> str | None:
     return None if data is None else data.decode(errors="backslashreplace")
 
 
-def _export(args: argparse.Namespace) -> int:
-    settings = _settings(args)
-
+def _export(args: argparse.Namespace, settings: Settings, wanted: Wanted, times: Times) -> int:
     try:
         with files.create(args.to) if args.to else nullcontext() as file:
             put = file.write if file else output.write_bytes
 
-            def write(letter: StoredLetter, _was_retried: bool) -> None:  # noqa: FBT001 - the callback's shape
+            def write(letter: StoredLetter, _state: State) -> None:
                 record = letter.record
                 put(to_line(record if args.unmasked else masked(record, settings.kafka.value_pointer or "")))
 
-            given, _ = run_loop(_each(settings, args, write))
+            counts = run_loop(_each(settings, wanted, times, write, every=args.all))
     except FileExistsError:
         raise SettingsError(f"--to {args.to}: the file exists; choose another one") from None
     except OSError as error:
@@ -155,47 +205,5 @@ def _export(args: argparse.Namespace) -> int:
             raise
         raise SettingsError(f"--to {args.to}: {error.strerror}") from error
     how = "" if args.unmasked else "; masked: their values are not the original ones (--unmasked)"
-    output.note(f"{given} dead letters exported{how}")
+    output.note(f"{sum(counts.values()) if args.all else counts['open']} dead letters exported{how}")
     return 0
-
-
-def _retry(args: argparse.Namespace) -> int:
-    args.dry_run = is_dry_run(args)
-    settings = _settings(args)
-    if not (args.yes or args.dry_run or sys.stdin.isatty()):
-        raise SettingsError(
-            "retry asks before it puts records back, and nobody is at the terminal: give --yes or --dry-run"
-        )
-
-    wanted, times = _wanted(args)
-    options_of_plan = {"most_retries": args.max_retries, "again": args.again, "report": output.complain}
-    plan = run_loop(retry.plan(settings, wanted, times, **options_of_plan))
-    count = len(plan.chosen)
-    if not args.json:
-        _print_plan(plan, settings.kafka.topic, certain=args.yes and not args.dry_run)
-    work, complete = retry.PutBack(settings, plan), True
-    if count and not args.dry_run:
-        if not args.yes and not output.confirms(f"Type {count} to put them back: ", str(count)):
-            output.complain("nothing was put back")
-            return 1
-        complete = run_loop(_put_back(work))
-    if args.json:
-        found = {"chosen": count, "reasons": plan.reasons, "left_out": plan.left_out, "put_back": work.count}
-        output.print_json(found | {"complete": complete})
-    elif not args.dry_run:
-        end = "" if complete else "stopped: "
-        output.line(f"{end}{work.count} put back into {settings.kafka.topic}")
-    return 0 if complete else INTERRUPTED
-
-
-async def _put_back(work: PutBack) -> bool:
-    async with shown(lambda: f"{work.count:,} put back"):
-        return await interruptible(work.run())
-
-
-def _print_plan(plan: Plan, topic: str, *, certain: bool) -> None:
-    by_reason = ", ".join(f"{number} {reason or 'of no reason'}" for reason, number in sorted(plan.reasons.items()))
-    would = "to be" if certain else "would be"
-    output.line(f"{len(plan.chosen)} {would} put back into {topic}" + (f": {by_reason}" if by_reason else ""))
-    for why, number in sorted(plan.left_out.items()):
-        output.line(f"{number} left out: {why}")

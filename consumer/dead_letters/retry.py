@@ -1,22 +1,21 @@
 """Putting dead letters back into the topic of events, each once.
 
-A Kafka transaction stores some letters together with the note that they were put back (`retried.py`): both or neither,
-whenever this is killed. It bears the name of the group, so a second retry stops the one before it.
+A Kafka transaction stores some letters together with the mark that they were republished (`resolved.py`): both or
+neither, whenever this is killed.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerFenced
 from msgspec import Struct
 
 from consumer import kafka
-from consumer.dead_letters import retried
+from consumer.dead_letters import resolved
 from consumer.dead_letters.stored import RETRIES_HEADER, Place, StoredLetter, Wanted
+from consumer.dead_letters.transaction import Transaction, transaction, transactional
 from consumer.failure import Failure
 from consumer.replay.topics import TopicSource
 from consumer.settings import Settings
@@ -24,12 +23,6 @@ from consumer.settings import Settings
 _AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 4 << 20
 """Letters, and bytes of their values, in one transaction."""
-
-_TRANSACTION_SECONDS: Final = 20.0
-"""How long a transaction may take. When this is killed in the midst of one, whoever reads the topic's committed records
-waits for so long at that place, or until the next retry."""
-
-_FAREWELL_SECONDS: Final = 1.0
 
 Report: TypeAlias = Callable[[str], object]
 
@@ -70,11 +63,11 @@ async def letters(
 async def plan(
     settings: Settings, wanted: Wanted, times: Times, *, most_retries: int, again: bool, report: Report | None = None
 ) -> Plan:
-    """Choose the letters to put back; those put back before only with `again`. Raises `Failure`.
+    """Choose the letters to put back; those put back before only with `again`, dismissed ones never. Raises `Failure`.
 
     `report` is told if there are letters that cannot be decoded, which are never put back.
     """
-    done = await retried.load(settings)
+    done = await resolved.load(settings)
     pointer = settings.kafka.value_pointer or ""
     chosen: set[Place] = set()
     reasons: Counter[str] = Counter()
@@ -85,11 +78,13 @@ async def plan(
             for record in batch:
                 letter = StoredLetter.of(record, pointer)
                 partition, offset = letter.place
-                if letter.place not in done:
+                if letter.place not in done.republished:
                     open_letters.setdefault(partition, set()).add(offset)
                 elif not again:
                     continue
-                if not (wanted.matches(letter) and _within(record.timestamp, times)):
+                if letter.place in done.dismissed:
+                    continue
+                if not (wanted.matches(letter) and within(record.timestamp, times)):
                     continue
                 if why := _obstacle(letter, settings.kafka.topic, most_retries):
                     left_out[why] += 1
@@ -122,40 +117,35 @@ class PutBack:
         self._partitions = (await kafka.topic_partitions(self._settings.kafka, {topic})).get(topic, 0)
         if not self._partitions:
             raise Failure(kafka.missing_topics(self._settings.kafka, {topic: "KAFKA_TOPIC"}))
-        try:
-            async with _transactional(self._settings) as producer:
-                await self._forget_what_is_done()
-                batch, size = list[StoredLetter](), 0
-                async for letter in letters(self._settings, report=lambda _: None):  # the plan's reading told
-                    if letter.place not in self._left:
-                        continue
-                    batch.append(letter)
-                    size += len(letter.record.value or b"")
-                    if len(batch) == _AT_ONCE or size >= _BYTES_AT_ONCE:
-                        await self._store(producer, batch)
-                        batch, size = [], 0
-                if batch:
+        async with transactional(self._settings) as producer:
+            await self._forget_what_is_resolved()
+            batch, size = list[StoredLetter](), 0
+            async for letter in letters(self._settings, report=lambda _: None):  # the plan's reading told
+                if letter.place not in self._left:
+                    continue
+                batch.append(letter)
+                size += len(letter.record.value or b"")
+                if len(batch) == _AT_ONCE or size >= _BYTES_AT_ONCE:
                     await self._store(producer, batch)
-        except ProducerFenced as error:
-            raise Failure(
-                "another retry of these dead letters began; `dead-letters list` shows what is left"
-            ) from error
-        except (KafkaError, OSError) as error:
-            raise Failure(kafka.explain(self._settings.kafka, error)) from error
+                    batch, size = [], 0
+            if batch:
+                await self._store(producer, batch)
 
-    async def _forget_what_is_done(self) -> None:
-        """Leave out what another retry put back since the plan was made; from here on it can put back no more."""
-        done = await retried.load(self._settings)
+    async def _forget_what_is_resolved(self) -> None:
+        """Leave out what another command resolved since the plan was made; from here on it can resolve no more."""
+        done = await resolved.load(self._settings)
+        self._left -= {place for place in self._left if place in done.dismissed}
         for partition, offsets in self._open.items():
-            since = {offset for offset in offsets if (partition, offset) in done}
+            since = {offset for offset in offsets if (partition, offset) in done.republished}
             offsets.difference_update(since)
             self._left -= {(partition, offset) for offset in since}
 
     async def _store(self, producer: AIOKafkaProducer, batch: list[StoredLetter]) -> None:
         topic = self._settings.kafka.topic
-        await producer.begin_transaction()
+        left = {partition: set(offsets) for partition, offsets in self._open.items()}
+        outcome = Transaction()
         try:
-            async with asyncio.timeout(_TRANSACTION_SECONDS):
+            async with transaction(producer) as outcome:
                 sent = []
                 for letter in batch:
                     record = letter.record
@@ -167,42 +157,18 @@ class PutBack:
                     partition = letter.partition if keyless else None
                     sent.append(await producer.send(topic, record.value, record.key, partition, headers=headers))
                 await asyncio.gather(*sent)
-                left = {partition: set(offsets) for partition, offsets in self._open.items()}
                 for letter in batch:
                     left.get(letter.place[0], set()).discard(letter.place[1])
-                notes = retried.commits(self._settings, left, self._ends)
-                await producer.send_offsets_to_transaction(notes, retried.group_of(self._settings))
-        except BaseException:
-            with suppress(KafkaError, OSError, AssertionError):  # aiokafka asserts that it may; fenced, it may not
-                async with asyncio.timeout(_FAREWELL_SECONDS):
-                    await producer.abort_transaction()
-            raise
-        committing = asyncio.ensure_future(producer.commit_transaction())
-        try:
-            await asyncio.wait([committing], timeout=_TRANSACTION_SECONDS)
-        finally:  # not cut short by a signal: whether it took effect would not be known
-            async with asyncio.timeout(_TRANSACTION_SECONDS):
-                await committing
-            self._open = left
-            self.count += len(batch)
+                marks = resolved.commits(self._settings, left, self._ends)
+                await producer.send_offsets_to_transaction(marks, resolved.republished_group(self._settings))
+        finally:
+            if outcome.committed:
+                self._open = left
+                self.count += len(batch)
 
 
-@asynccontextmanager
-async def _transactional(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        **kafka.producer_arguments(settings.kafka),
-        transactional_id=retried.group_of(settings),
-        transaction_timeout_ms=int(_TRANSACTION_SECONDS * 1000),
-    )
-    try:
-        async with asyncio.timeout(_TRANSACTION_SECONDS):
-            await producer.start()
-        yield producer
-    finally:
-        await kafka.stop(producer)
-
-
-def _within(timestamp: int, times: Times) -> bool:
+def within(timestamp: int, times: Times) -> bool:
+    """Tell whether a record of this time, in milliseconds, is meant."""
     return (times.since is None or timestamp >= times.since) and (times.until is None or timestamp < times.until)
 
 

@@ -29,6 +29,7 @@ _STORE_TIMEOUT: Final = 5.0
 
 _PREFIX: Final = "dead-letter-"
 _LONGEST_ERROR: Final = 500
+_LONGEST_USER: Final = 200
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,13 @@ class DeadLetters(Protocol):
         Raises:
             DeadLetterError: it was not stored.
         """
+
+
+def user_of(letter: Letter) -> str | None:
+    """Return the user id, which is the record's key, as it may be logged; None without a key."""
+    if letter.key is None:
+        return None
+    return printable(mask_addresses(letter.key.decode(errors="replace")))[:_LONGEST_USER]
 
 
 class DeadLetterTopic:
@@ -126,7 +134,12 @@ class DeadLetterTopic:
         self._problems.stored(place)
         self._metrics.dead_letters.labels(reason).inc()
         _log.warning(
-            "dead_letter.stored", reason=reason, error=marks["error"], partition=letter.partition, offset=letter.offset
+            "dead_letter.stored",
+            user_id=user_of(letter),
+            reason=reason,
+            error=marks["error"],
+            partition=letter.partition,
+            offset=letter.offset,
         )
 
     async def _store(self, letter: Letter, marks: list[tuple[str, bytes]]) -> None:

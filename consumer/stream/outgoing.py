@@ -18,7 +18,7 @@ from consumer.masking import mask_addresses
 from consumer.ops.metrics import Metrics
 from consumer.settings import Settings
 from consumer.stream.dead_letter_problems import Problem
-from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic, Letter, Reason
+from consumer.stream.dead_letters import STORE_SECONDS, DeadLetterTopic, Letter, Reason, user_of
 from consumer.stream.late_writes import SyncRequestTopic
 
 _log = structlog.get_logger("dry_run")
@@ -90,6 +90,7 @@ class _UnwrittenDeadLetters:
         """Log the letter that would be stored."""
         _log.info(
             "dead_letter.would_be_stored",
+            user_id=user_of(letter),
             reason=reason,
             error=mask_addresses(error)[:_LONGEST_ERROR],
             partition=letter.partition,

@@ -83,7 +83,7 @@ async def test_what_is_put_back_is_the_record_as_it_was_and_is_guarded_against_c
         assert list(record.headers) == [*BAD.headers, (RETRIES_HEADER, b"%d" % count)]
 
     (last,) = await listed(stage)
-    assert (last["retries"], last["retried"]) == (2, False)
+    assert (last["retries"], last["state"]) == (2, "open")
     refused = await stage.finish("dead-letters", "retry", "--yes", "--max-retries", "2")
     assert "0 to be put back" in refused.output()
     assert "1 left out: put back 2 times before" in refused.output()
@@ -176,3 +176,48 @@ async def test_two_retries_at_once_put_each_letter_back_once(stage: Stage) -> No
 async def _by_time(stage: Stage) -> list[Any]:
     assert all("dead-letter-reason" not in headers(record) for record in await stage.kafka.read_all(stage.topic))
     return sorted(await stage.kafka.read_all(stage.topic), key=lambda record: (record.timestamp, record.offset))
+
+
+async def test_a_dismissed_letter_is_not_listed_any_more_and_never_put_back(stage: Stage) -> None:
+    letters = f"{stage.topic}.dead-letters"
+
+    def letter(user_id: str, reason: str, error: str) -> Message:
+        marks = {"reason": reason, "error": error, "topic": stage.topic, "at": "2026-01-02T03:04:05.000+00:00"}
+        headers = tuple((f"dead-letter-{name}", text.encode()) for name, text in marks.items())
+        return Message(user_id.encode(), event(user_id).value, headers)
+
+    await stage.kafka.produce(
+        letters,
+        [
+            letter("email|1", "rejected", "400 bad phone"),
+            letter("email|2", "rejected", "400 bad phone"),
+            letter("email|3", "exhausted", "503"),
+        ],
+    )
+    summary = lines(await stage.finish("dead-letters", "summary", "--json"))
+    at = "2026-01-02T03:04:05.000+00:00"
+    assert summary == [
+        {"reason": "rejected", "error": "400 bad phone", "count": 2, "users": 2, "oldest": at, "newest": at},
+        {"reason": "exhausted", "error": "503", "count": 1, "users": 1, "oldest": at, "newest": at},
+    ]
+
+    dry = await stage.finish("dead-letters", "dismiss", "--user", "email|2", "--dry-run")
+    assert "1 would be dismissed: 1 rejected" in dry.output()
+    assert len(await listed(stage)) == 3
+    dismissed = await stage.finish("dead-letters", "dismiss", "--user", "email|2", "--yes", "--json")
+    assert lines(dismissed) == [{"chosen": 1, "reasons": {"rejected": 1}, "dismissed": 1}]
+    assert [found["user_id"] for found in await listed(stage)] == ["email|1", "email|3"]
+
+    # Neither by a plain retry nor by one that repeats, and what is put back is not dismissed afterwards.
+    retry = await stage.finish("dead-letters", "retry", "--again", "--yes", "--json")
+    assert lines(retry)[0]["put_back"] == 2
+    assert [record.key for record in await stage.kafka.read_all(stage.topic)] == [b"email|1", b"email|3"]
+    assert lines(await stage.finish("dead-letters", "dismiss", "--yes", "--json"))[0]["chosen"] == 0
+    states = {found["user_id"]: found["state"] for found in await listed(stage, "--all")}
+    assert states == {"email|1": "republished", "email|2": "dismissed", "email|3": "republished"}
+
+    # Marks stay right when more letters come.
+    await stage.kafka.produce(letters, [letter("email|4", "rejected", "400 bad phone")])
+    assert [found["user_id"] for found in await listed(stage)] == ["email|4"]
+    assert lines(await stage.finish("dead-letters", "dismiss", "--yes", "--json"))[0]["dismissed"] == 1
+    assert await listed(stage) == []

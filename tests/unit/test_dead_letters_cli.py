@@ -6,7 +6,7 @@ import pytest
 
 from consumer import cli
 from consumer.cli import output
-from consumer.dead_letters.retried import Retried
+from consumer.dead_letters.resolved import Marks, Resolved
 from consumer.dead_letters.retry import _obstacle
 from consumer.dead_letters.stored import RETRIES_HEADER, StoredLetter, Wanted, masked
 from consumer.replay.record import Header, Record
@@ -93,9 +93,14 @@ def test_a_value_that_was_not_kept_cannot_be_put_back_and_the_way_out_is_said() 
 
 
 def test_what_was_put_back_is_below_the_commit_or_in_its_map() -> None:
-    retried = Retried({0: 5}, {0: decode(encode(5, [8]), 5)})
-    assert [offset for offset in range(10) if (0, offset) in retried] == [0, 1, 2, 3, 4, 8]
-    assert (1, 0) not in retried
+    marks = Marks({0: 5}, {0: decode(encode(5, [8]), 5)})
+    assert [offset for offset in range(10) if (0, offset) in marks] == [0, 1, 2, 3, 4, 8]
+    assert (1, 0) not in marks
+
+
+def test_a_letter_is_resolved_when_it_was_put_back_or_dismissed() -> None:
+    both = Resolved(republished=Marks({0: 1}), dismissed=Marks({}, {0: frozenset({7})}))
+    assert [offset for offset in range(10) if (0, offset) in both] == [0, 7]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,8 @@ def test_what_was_put_back_is_below_the_commit_or_in_its_map() -> None:
         ["list", "--since", "soon"],
         ["retry", "--yes", "--dry-run"],
         ["retry", "--max-retries", "0"],
+        ["dismiss", "--yes", "--dry-run"],
+        ["summary", "--to", "x"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,10 +124,13 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "--help" in line
 
 
-def test_nothing_is_put_back_unasked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["retry", "dismiss"])
+def test_nothing_is_resolved_unasked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     with Path("/dev/null").open() as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
-        assert cli.main(["dead-letters", "retry"]) == 2
+        assert cli.main(["dead-letters", command]) == 2
     assert "--yes" in capsys.readouterr().err
 
 

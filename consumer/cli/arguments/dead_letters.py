@@ -8,30 +8,37 @@ from consumer.cli import options
 
 _EPILOG = """\
 examples:
+  sesamy-mailmojo dead-letters summary
   sesamy-mailmojo dead-letters list --reason rejected --since 2d
   sesamy-mailmojo dead-letters show 0:12
   sesamy-mailmojo dead-letters retry --user 'email|84cccf985de28a2a84824786' --dry-run
+  sesamy-mailmojo dead-letters dismiss --reason malformed --until 2026-01-01
   sesamy-mailmojo dead-letters export --unmasked > letters.ndjson
 
 A letter is named by its place in the dead-letter topic, PARTITION:OFFSET, as `list` shows it. Personal data are masked
-unless --unmasked is given. Letters that were put back are not listed any more, unless --all is given; what was put back
-is remembered by the consumer group <KAFKA_GROUP_ID>.dead-letters, for as long as the brokers keep its commits. A retry
-may be stopped, even killed, and given again: a letter and the note that it was put back are one transaction."""
+unless --unmasked is given. Letters that were put back or dismissed are not listed any more, unless --all is given; a
+dismissed one is never put back. The consumer groups <KAFKA_GROUP_ID>.dead-letters and .dead-letters.dismissed remember
+that, for as long as the brokers keep their commits. A retry may be stopped, even killed, and given again: a letter and
+the mark that it was put back are one transaction."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments, and what `--help` says of the command."""
-    parser.description = "Shows the dead letters, puts them back into the topic of events, or writes them to a file."
+    parser.description = (
+        "Shows the dead letters, puts them back into the topic of events, dismisses them, or writes them to a file."
+    )
     parser.epilog = _EPILOG
-    commands = parser.add_subparsers(metavar="list|show|retry|export", required=True)
+    commands = parser.add_subparsers(metavar="list|summary|show|retry|dismiss|export", dest="action", required=True)
     listing = _add(commands, "list", "one line per letter")
+    summary = _add(commands, "summary", "count the letters by reason and error")
     show = _add(commands, "show", "everything about these letters", places="+")
     retry = _add(commands, "retry", "put letters back into the topic of events, with key and headers")
+    dismiss = _add(commands, "dismiss", "mark letters as resolved: they are not listed any more and never put back")
     export = _add(commands, "export", "write letters as NDJSON, which `replay` reads", json=False)
-    for command in (listing, show, export):
+    for command in (listing, summary, show, export):
         command.add_argument("--unmasked", action="store_true", help="show addresses and whole values")
-    for command in (listing, export):
-        command.add_argument("--all", action="store_true", help="also those that were put back")
+    for command in (listing, summary, export):
+        command.add_argument("--all", action="store_true", help="also those that were put back or dismissed")
     export.add_argument("--to", type=Path, metavar="FILE.ndjson", help="a new file, instead of stdout")
     retry.add_argument("--again", action="store_true", help="also those that were put back before")
     retry.add_argument(
@@ -41,9 +48,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="leave out what was put back so often and came back each time (default: %(default)s)",
     )
-    sure = retry.add_mutually_exclusive_group()
-    sure.add_argument("--dry-run", action="store_true", help="only say what would be put back")
-    sure.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (retry, dismiss):
+        sure = command.add_mutually_exclusive_group()
+        sure.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        sure.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add(
@@ -71,7 +79,6 @@ def _add(
     if json:
         command.add_argument("--json", action="store_true", help="lines of JSON")
     command.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE.toml", help="settings")
-    command.set_defaults(action=name)
     return command
 
 
