@@ -14,7 +14,6 @@ import pytest
 from yarl import URL
 
 from consumer.clients.build import open_clients
-from consumer.clients.deadlines import Deadlines
 from consumer.clients.errors import Api
 from consumer.clients.http import ConnectionClient
 from consumer.ops.metrics import Metrics
@@ -147,7 +146,7 @@ async def test_over_tls_the_bytes_leave_in_the_step_of_the_check_too(
         origin = URL(f"https://127.0.0.1:{listener.getsockname()[1]}")
         trusting = ssl.create_default_context(cafile=authority.certificate)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
-            client = ConnectionClient(origin, session, deadlines=Deadlines(2 * PATIENCE))
+            client = ConnectionClient(origin, session, timeout=2 * PATIENCE)
             with pytest.raises(aiohttp.ServerDisconnectedError):
                 await client.request("PATCH", "/x", {}, b"{}")
         await asyncio.to_thread(serving.join)
