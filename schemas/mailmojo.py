@@ -20,6 +20,13 @@ class ListAssociation(Struct, frozen=True, kw_only=True):
     list_id: int | str
     status: str | None = None
 
+    def __post_init__(self) -> None:
+        """Read a blank status as none. A blank list id is no id."""
+        if self.list_id == "":
+            raise ValueError("`list_id` is blank")
+        if self.status == "":
+            force_setattr(self, "status", None)
+
 
 class Contact(Struct, frozen=True, kw_only=True):
     """A contact as Mailmojo answers it. `null`, `""` and a missing key all mean "no value".
@@ -37,6 +44,16 @@ class Contact(Struct, frozen=True, kw_only=True):
     custom: dict[str, Any] | None = None
     status: str | None = None
     list_associations: list[ListAssociation] | None = None
+
+    def __post_init__(self) -> None:
+        """Read blank texts as no value."""
+        if not self.email:
+            raise ValueError("`email` is blank")
+        for name in _TEXTS:
+            if getattr(self, name) == "":
+                force_setattr(self, name, None)
+        if self.tags and "" in self.tags:
+            force_setattr(self, "tags", [tag for tag in self.tags if tag])
 
 
 class AccountField(Struct, frozen=True, kw_only=True):
@@ -73,6 +90,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _NOTHING: Final = (b"null", b'""')
 _NO_TAG: Final = tuple(map(Raw, _NOTHING))
 _BLANK_CUSTOM: Final = (*_NOTHING, b"[]")
+_TEXTS: Final = ("first_name", "last_name", "phone", "status")
 _SCALARS: Final = ("email", "first_name", "last_name", "phone", "status", "list_associations")
 
 
@@ -87,7 +105,7 @@ def decode_contact(body: bytes) -> Contact:
     refuse_failure(body)
     try:
         body.decode()  # what is kept as it came is not looked at otherwise
-        contact = None if b'""' in body else _contact.decode(body)
+        contact = _contact.decode(body)
     except UnicodeDecodeError:
         raise msgspec.DecodeError("JSON is not UTF-8") from None
     except (ValueError, RecursionError):  # perhaps no more than a number as text, or half a surrogate pair
@@ -98,7 +116,9 @@ def decode_contact(body: bytes) -> Contact:
     custom.body = body
     force_setattr(contact, "custom", custom)
     if contact.tags and b"\\" in body:  # an escape is kept
-        force_setattr(contact, "tags", [text_of(raw) for raw in _raw_tags.decode(body).tags or ()])
+        force_setattr(
+            contact, "tags", [text_of(raw) for raw in _raw_tags.decode(body).tags or () if raw not in _NO_TAG]
+        )
     return contact
 
 

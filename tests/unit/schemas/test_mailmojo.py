@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from schemas.mailmojo import Contact, decode_contact
+from schemas.mailmojo import Contact, Received, decode_contact
 from schemas.verbatim import value_of
 
 
@@ -45,6 +45,24 @@ def test_blank_values_are_absent_but_custom_stays_as_it_came() -> None:
     assert contact.custom is not None
     shown = {name: value_of(value) for name, value in contact.custom.items()}
     assert replace(contact, custom=shown) == Contact(email="a@x.no", custom=custom)
+
+
+def test_blank_texts_and_tags_are_absent_without_reading_the_contact_a_second_time() -> None:
+    blank = encoded(first_name="", phone="", status="", tags=["b", "", "\u00e5"], custom={"Theirs": ""})
+    contact = decode_contact(blank)
+    assert type(contact.custom) is Received
+    assert (contact.first_name, contact.phone, contact.status, contact.tags) == (None, None, None, ["b", "å"])
+
+
+@pytest.mark.parametrize("place", [{"list_id": ""}, {"list_id": "", "status": "a"}])
+def test_an_association_without_a_list_is_refused(place: dict[str, str]) -> None:
+    with pytest.raises(msgspec.ValidationError, match="list_id"):
+        decode_contact(encoded(list_associations=[place]))
+
+
+def test_a_contact_without_an_address_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="email"):
+        decode_contact(encoded(email=""))
 
 
 def test_an_empty_list_of_associations_is_told_from_none() -> None:
