@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
 import orjson
@@ -27,9 +28,6 @@ _OF_A_KIND: Final = 20
 """Warnings and errors of ours of one kind that pass within that time: enough to see what they have in common."""
 
 _KINDS_KEPT: Final = 1000
-
-_FIRST: Final = ("timestamp", "level", "event", "user_id")
-"""What every line starts with, where there is such a value."""
 
 _OURS: Final = ("timestamp", "level")
 """Values that come from nowhere else: a secret that is such a word must not spoil them."""
@@ -49,9 +47,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, libraries:
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
         QuietRepeats(Repeats(_OF_A_KIND, _QUIET_SECONDS)),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _in_order,
     ]
@@ -85,8 +81,13 @@ def _tell_of_dropped(count: int) -> None:
     structlog.get_logger("logs").warning("log.lines_dropped", count=count)
 
 
-def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {**{name: event[name] for name in _FIRST if name in event}, **event}
+def _in_order(_logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """Begin the line with time, level and event, and the user id where there is one."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    first: EventDict = {"timestamp": now, "level": level, "event": event["event"]}
+    if "user_id" in event:
+        first["user_id"] = event["user_id"]
+    return {**first, **event}
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -177,9 +178,9 @@ class QuietRepeats:
     def __init__(self, repeats: Repeats) -> None:
         self._repeats = repeats
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
         """Pass the event on. Raises `DropEvent` for one too many, as structlog wants it."""
-        if event["level"] in {"warning", "error", "critical"} and "logger" not in event:
+        if level in {"warning", "error", "critical"} and "logger" not in event:
             suppressed = self._repeats.suppressed((event["event"], str(event.get("reason", event.get("api", "")))))
             if suppressed is None:
                 raise structlog.DropEvent

@@ -130,6 +130,7 @@ class Flight:
     ) -> None:
         """Fly for this queue; `began` is called when the wait for the permits of the first read is over."""
         self.queue = queue
+        self.user_id = queue.user_id
         self.generation = lease.generation
         self.phase = Phase.WAITING
         self.events = PendingEvents()
@@ -146,11 +147,6 @@ class Flight:
         self._wrote = wrote
         self._began = began
         self._watch = watch
-
-    @property
-    def user_id(self) -> str:
-        """The user this flight syncs."""
-        return self.queue.user_id
 
     def reading(self) -> None:
         """Take what waits until now: its sync reads state that is newer than all of it (P3)."""

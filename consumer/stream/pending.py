@@ -95,7 +95,7 @@ class PendingEvents(Sequence[Waiting]):
     @property
     def only_requests(self) -> bool:
         """Whether all of them are requests of our own, which yield to events of users."""
-        return self.requests == len(self)
+        return self.requests * ROW_BYTES == len(self.rows)
 
     @property
     def first_arrival(self) -> float:

@@ -189,11 +189,12 @@ def _take_events(flight: Flight) -> None:
 
 def log_audit(flight: Flight, audit: WriteAudit) -> None:
     """Log one write: who, what by name, and the events behind it; never a value of a personal field."""
+    newest = flight.events[-10:]
     _log.info(
         "contact.written",
         user_id=flight.user_id,
         **audit.as_fields(),
-        partition=flight.events[-1].partition,
-        offsets=[event.offset for event in flight.events[-10:]],
+        partition=newest[-1].partition,
+        offsets=[event.offset for event in newest],
         events=len(flight.events),
     )

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from consumer.clients.errors import Api
+from consumer.clock import Clock
 from consumer.sync.contents import shows
 
 Call: TypeAlias = tuple[Api | Literal["service"], str]
@@ -187,10 +188,11 @@ class CallState:
                 self._mute.add(other)
         return [other for other, failure in refuted if failure.refusal or now - failure.began > _LONG]
 
-    def looks_down(self, now: float) -> bool:
+    def looks_down(self, clock: Clock) -> bool:
         """Return whether several users fail and nothing speaks against them."""
         if self._again or len(self._voices) < _SEVERAL:
             return self._again
+        now = clock()
         if CONTROL in self._voices or now - self._last_success >= _QUIET:
             return True
         # Successes without such a value may go on for ever.

@@ -158,7 +158,7 @@ class Evidence:
         users = state.succeeded(user_id, self.clock(), body)
         if state.sending == user_id:
             state.sending = None
-        if state.is_down and not state.looks_down(self.clock()):
+        if state.is_down and not state.looks_down(self.clock):
             self._close(state)
         elif users:
             self._released(users)
@@ -215,7 +215,7 @@ class Evidence:
 
     def ended(self, user_id: str) -> None:
         """Note that a sync ended, however: it is no trial any more."""
-        for state in self._states.values():
+        for state in self.down():
             if state.sending == user_id:
                 state.sending = None
             if state.trying == user_id:
@@ -227,7 +227,7 @@ class Evidence:
             if state.is_idle and not state.is_down:
                 continue
             state.forget(user_id)
-            if state.is_down and not state.has_control and (state.is_idle or not state.looks_down(self.clock())):
+            if state.is_down and not state.has_control and (state.is_idle or not state.looks_down(self.clock)):
                 self._close(state)  # nobody is left who could tell that it is back
 
     def forget_all(self) -> None:
@@ -238,7 +238,7 @@ class Evidence:
 
     def _look(self, state: CallState) -> bool:
         """Return whether the call is down, having looked whether it is by now."""
-        if not state.is_down and state.looks_down(self.clock()):
+        if not state.is_down and state.looks_down(self.clock):
             state.is_down = True
             outage = _outage(state)
             _log.error(

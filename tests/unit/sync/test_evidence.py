@@ -503,7 +503,7 @@ def assert_consistent(bench: Bench) -> None:
     if state.is_down:
         assert state.others("nobody") >= 1 or state.has_control
     else:
-        assert not state.looks_down(bench.time)
+        assert not state.looks_down(lambda: bench.time)
 
 
 @given(STEPS)
