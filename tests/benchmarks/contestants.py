@@ -95,7 +95,14 @@ GROUPED = Contestant(
 PARALLEL = Contestant(
     name="Parallel Consumer",
     what="Confluent's 0.5.3.3 for Java with its Vert.x module, order by key; nothing derived",
-    command=("java", "-Xmx1g", "-cp", f"{_JAVA}/target/dependency/*:{_JAVA}/target/classes", "Main"),
+    command=(
+        "java",
+        "-Xmx1g",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+        "-cp",
+        f"{_JAVA}/target/dependency/*:{_JAVA}/target/classes",
+        "Main",
+    ),
     warm_up=4_000,  # until its compiler has seen enough
 )
 FRANZ = Contestant(

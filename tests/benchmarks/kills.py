@@ -9,7 +9,7 @@ from tests.benchmarks.loads import Load
 from tests.benchmarks.runner import Site, running
 
 LATENCY = 0.01
-_PATIENCE = 90.0
+_PATIENCE = 180.0
 
 
 class Kill(Struct, frozen=True, kw_only=True):
@@ -18,7 +18,7 @@ class Kill(Struct, frozen=True, kw_only=True):
     Attributes:
         contestant: its name.
         rate: events a second until then.
-        in_flight: syncs that had begun and not ended when it was killed.
+        in_flight: syncs that had begun and not ended right before.
         redone: syncs beyond one per event, those in flight included.
     """
 
@@ -44,8 +44,8 @@ async def kill(contestant: Contestant, site: Site, *, events: int = 3_000) -> Ki
         await site.fake.reset(load.latency)
         await runner.send(load.sequence())
         await runner.finished(events // 2, _PATIENCE)
-        runner.kill()
         killed = await site.fake.state()
+        runner.kill()
         await asyncio.sleep(10 * load.latency)  # until the last request that was sent has its response
         await site.fake.forget_syncs()
         await runner.start()
