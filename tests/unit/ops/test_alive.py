@@ -57,6 +57,9 @@ class Committer:
     def renewing(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
 
+    def due_in(self) -> float:
+        return 1.0
+
     async def commit_if_due(self) -> None:
         if self.hangs:
             await asyncio.sleep(100_000)
