@@ -29,6 +29,7 @@ from tests.kafka_broker import KafkaBroker
 
 _PAGE = ROOT / "docs" / "performance.md"
 _PLOT = ROOT / "docs" / "images" / "benchmark.svg"
+_KILL = "kill"
 _LAST = ROOT / "tests" / "benchmarks" / "results" / "last.json"
 
 
@@ -89,7 +90,7 @@ async def _measure(
     async with serve_fake(folder) as fake:
         site = Site(kafka, fake, folder)
         await race(_loads(args), contestants, args.rounds, site, told.results)
-        if not (args.load or args.quick):
+        if _KILL in args.load if args.load else not args.quick:
             await _kill_all(contestants, site, args.kills, told)
     if args.full:
         told.drain = await drain_few_users(
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "contestants side by side, in about a quarter of an hour. What the tables mean: docs/performance.md.",
         epilog="example: make bench BENCH_ARGS='--load 0ms --rounds 3 --against HEAD~1'",
     )
-    parser.add_argument("--load", action="append", choices=names, help="this load alone; repeatable")
+    parser.add_argument("--load", action="append", choices=[*names, _KILL], help="this alone; repeatable")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of each load (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=1, metavar="N", help="of each contestant (default: %(default)s)")
     parser.add_argument("--only", action="append", metavar="TEXT", help="contestants with this in the name; repeatable")

@@ -18,19 +18,22 @@ class Kill(Struct, frozen=True, kw_only=True):
     Attributes:
         contestant: its name.
         rate: events a second until then.
-        in_flight: syncs that had begun and not ended right before.
+        in_flight: syncs that had begun and not ended right before, as the fake sees it.
         redone: syncs beyond one per event, those in flight included.
+        width: syncs that it does at a time. Some of them the fake does not see: it has answered their last request,
+            or not seen the first.
     """
 
     contestant: str
     rate: float
     in_flight: int
     redone: int
+    width: int = 64
 
     @property
     def bound(self) -> float:
-        """What was in flight and 0.2 s of work: what this service may do again."""
-        return self.in_flight + 0.2 * self.rate
+        """As many as it does at a time, and 0.2 s of work: what this service may do again."""
+        return self.width + 0.2 * self.rate
 
 
 async def kill(contestant: Contestant, site: Site, *, events: int = 3_000) -> Kill:

@@ -202,7 +202,7 @@ def _kills(kills: Sequence[Kill]) -> str:
         [_bold(kill.contestant), f"{kill.rate:,.0f}", str(kill.in_flight), str(kill.redone), f"{kill.bound:,.0f}"]
         for kill in kills
     ]
-    return _table(["", "events a second", "in flight", "done again", "in flight and 0.2 s of work"], rows)
+    return _table(["", "events a second", "in flight", "done again", "64 and 0.2 s of work"], rows)
 
 
 def _bold(name: str) -> str:

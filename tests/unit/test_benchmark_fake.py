@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from consumer.sandbox.population import Seed
+from tests.benchmarks.fake import Connection, Fake, State
 from tests.benchmarks.fake_users import (
     CALLS,
     CONTACT,
@@ -187,3 +188,59 @@ def test_a_target_is_found_however_it_is_percent_encoded(users: FakeUsers) -> No
 
 def test_seconds_run_from_the_first_request_to_the_last_response() -> None:
     assert Counts(first=2.0, last=5.5).seconds == 3.5
+
+
+class Transport:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+@pytest.fixture
+def connection() -> tuple[Any, Any]:
+    transport: Any = Transport()
+    connection = Connection(Fake())
+    connection.connection_made(transport)
+    return connection, transport
+
+
+def test_a_request_may_arrive_in_pieces_and_two_in_one(connection: tuple[Any, Any]) -> None:
+    server, transport = connection
+    target = targets(ANN)[PROFILE].encode()
+    server.data_received(target + b" HTTP/1.1\r\nHost: a\r\n")
+    assert transport.written == []
+    contracts = targets(ANN)[CONTRACTS].encode()
+    server.data_received(b"\r\n" + contracts + b" HTTP/1.1\r\n\r\n")
+    assert [answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in transport.written] == [True, True]
+    head, _, body = transport.written[0].partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert msgspec.json.decode(body)["userId"] == ANN.user_id
+
+
+def test_a_body_is_waited_for_and_commands_are_no_requests_about_users(connection: tuple[Any, Any]) -> None:
+    server, transport = connection
+    server.data_received(b"POST /oauth/token HTTP/1.1\r\ncontent-length: 4\r\n\r\nab")
+    assert transport.written == []
+    server.data_received(b"cd")
+    assert b"access_token" in transport.written.pop()
+    server.data_received(b"GET /control/counts HTTP/1.1\r\n\r\n")
+    state = msgspec.json.decode(transport.written.pop().partition(b"\r\n\r\n")[2], type=State)
+    assert (state.requests, state.others, state.violations, state.in_flight) == (0, 1, 0, 0)
+
+
+def test_a_request_that_no_sync_makes_is_a_violation(connection: tuple[Any, Any]) -> None:
+    server, transport = connection
+    server.data_received(b"GET /v1/lists/ HTTP/1.1\r\n\r\nGET /control/counts HTTP/1.1\r\n\r\n")
+    state = msgspec.json.decode(transport.written[1].partition(b"\r\n\r\n")[2], type=State)
+    assert state.violations == 1
+
+
+def test_a_client_that_is_gone_gets_no_response(connection: tuple[Any, Any]) -> None:
+    server, transport = connection
+    server.connection_lost(None)
+    server.respond(b"{}")
+    assert transport.written == []
