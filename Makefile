@@ -9,7 +9,7 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test test-unit test-kafka test-deploy test-browser test-fallback demo lint format bench load-test soak wheel clean
+.PHONY: help test mutants test-unit test-kafka test-deploy test-browser test-fallback demo lint format bench load-test soak wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ test-browser: $(DEV) ## the tests of the pages in a real Chromium
 
 test-fallback: $(DEV) ## every test with an aiohttp that lacks a part, so that requests go through ClientSession
 	PYTHONPATH=$(CURDIR)/tests/fallback $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
+
+mutants: $(DEV) ## puts faults into copies of the program: a test has to notice each (MUTANTS_ARGS=--help)
+	$(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
 
 demo: $(DEMO) ## the whole program on this machine: broker, both APIs, events, contacts
 	$(BIN)/sesamy-mailmojo demo $(DEMO_ARGS)

@@ -1,6 +1,5 @@
 """The table of faults fits the program: each of them can still be applied. `make mutants` runs them."""
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +13,13 @@ FAULTS = load()
 def problems(faults: list[Fault]) -> Iterator[str]:
     for fault in faults:
         try:
-            ast.parse(applied(fault))
-        except (OutOfDate, SyntaxError) as error:
-            yield f"{fault.group}: {fault.name}: {error}"
+            applied(fault)
+        except OutOfDate as error:
+            yield str(error)
 
 
 @pytest.mark.parametrize("group", groups(FAULTS))
-def test_each_fault_of_the_table_can_be_applied_and_leaves_valid_python(group: str) -> None:
+def test_each_fault_of_the_table_can_still_be_applied(group: str) -> None:
     assert list(problems([fault for fault in FAULTS if fault.group == group])) == []
 
 
