@@ -62,6 +62,8 @@ class Producer:
             raise MessageSizeTooLargeError
         if self.compacted and key is None:
             raise UnknownError
+        marks = [name for name, _ in headers if name.startswith("dead-letter-")]
+        assert len(marks) == len(set(marks)), "each of them once"
         self.stored.append((key, value, dict(headers)))
 
 
@@ -77,11 +79,11 @@ class Batch:
 
 class Bench:
     def __init__(self, producer: Producer) -> None:
-        self.producer, self.now = producer, 1000.0
+        self.producer, self.now, self.metrics = producer, 1000.0, Metrics()
         self.topic = DeadLetterTopic(
             lambda: nullcontext(cast("AIOKafkaProducer", producer)),
             "dead",
-            metrics=Metrics(),
+            metrics=self.metrics,
             wall_clock=lambda: self.now,
         )
 
@@ -238,3 +240,25 @@ async def test_a_cancellation_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> 
     await asyncio.wait([task])
     assert task.cancelled()
     assert bench.problem() is None
+
+
+async def test_a_letter_that_fails_again_after_a_retry_has_the_reasons_of_now_only() -> None:
+    bench = Bench(Producer())
+    _, _, first = await bench.store("the first error")
+    _, _, second = await bench.store("the second error", headers=tuple(first.items()))
+
+    assert second["dead-letter-error"] == b"the second error"
+    assert second["trace"] == b"1"
+
+
+async def test_letters_are_counted_by_their_reason_once_they_are_stored() -> None:
+    bench = Bench(Producer())
+    await bench.store()
+    bench.producer.raises = TimeoutError()
+    with pytest.raises(DeadLetterError):
+        await bench.store()
+
+    def count(reason: str) -> float | None:
+        return bench.metrics.registry.get_sample_value("sesamy_mailmojo_dead_letters_total", {"reason": reason})
+
+    assert (count("malformed"), count("rejected")) == (1, 0)

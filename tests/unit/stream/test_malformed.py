@@ -178,3 +178,24 @@ async def test_k2_any_exception_means_not_stored_and_is_tried_again(monkeypatch:
 
     assert bench.stored == [0]
     assert bench.committable == 1000
+
+
+@in_virtual_time
+async def test_a_drop_forgets_what_the_topic_refused_and_what_it_refuses_later() -> None:
+    bench = Bench()
+    bench.takes, bench.refuses = 1.0, {1, 2}
+    async with bench.running():
+        bench.put(1)
+        await asyncio.sleep(1.5)
+        assert len(bench.records) == 1, "it waits to be tried again"
+        bench.records.drop()
+        assert len(bench.records) == 0
+        bench.put(2)
+        await asyncio.sleep(0.5)
+        bench.records.drop()  # while it is being stored
+        await asyncio.sleep(1)
+        assert len(bench.records) == 0
+        bench.refuses.clear()
+        bench.put(3, generation=2)
+        await asyncio.sleep(10)
+    assert bench.stored == [3]

@@ -459,3 +459,15 @@ async def test_k16_a_request_answered_with_newer_events_has_the_result_of_their_
 
     assert offset == 3
     assert sync_results.read(metadata, offset) == {0: result}
+
+
+@in_virtual_time
+async def test_a_user_who_was_given_up_is_forgotten_by_the_evidence() -> None:
+    bench = Bench()
+    state = bench.evidence.state(call_of(REFUSED))
+    await bench.fly(REFUSED)
+    assert not state.is_new("email|1")
+    await bench.fly(REFUSED)
+    assert bench.letters
+    assert state.is_new("email|1")
+    assert state.is_idle

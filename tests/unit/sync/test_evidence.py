@@ -24,10 +24,11 @@ class Bench:
         self.metrics = Metrics()
         self.released: list[str] = []
         self.frozen = False
+        self.wall_time = 1_795_839_547.0
         self.evidence = Evidence(
             self.metrics,
             clock=lambda: self.time,
-            wall_clock=lambda: 1_795_839_547.0,
+            wall_clock=lambda: self.wall_time,
             released=self._release,
             frozen_since=lambda _: self.frozen,
         )
@@ -266,6 +267,7 @@ def test_a_rebalance_forgets_users_but_not_since_when_it_fails() -> None:
     bench.evidence.park("one", PATCH)
     since = bench.evidence.state(PATCH).since
 
+    bench.wall_time += 100
     bench.evidence.forget_all()
 
     assert bench.is_ready()
@@ -434,6 +436,7 @@ def test_a8_users_without_the_value_go_on_while_those_who_have_it_wait() -> None
             verdict = bench.fail(user, CONTRACTS, content="contract.expiresAt", status=200)
     assert verdict is DOWN
     assert bench.may_send("new", CONTRACTS)
+    assert bench.may_send("another", CONTRACTS), "it is no trial: no other user need wait for its end"
     assert not bench.may_send("one", CONTRACTS)
 
     bench.succeed("three", CONTRACTS, b'[{"id": 1, "expiresAt": "2026-02-01"}]')
@@ -513,3 +516,32 @@ def test_without_a_success_nothing_ever_counts(steps: list[tuple[str, str, float
         bench.time += pause
         if what in {"fail", "refuse"}:
             assert bench.fail(user, took=took, refusal=what == "refuse") is not USER
+
+
+def test_asking_whether_a_call_can_be_made_is_no_trial_of_it() -> None:
+    bench = Bench()
+    bench.bring_down()
+    bench.evidence.admit("asks", PATCH, sends=False)
+
+    assert bench.may_send("new")
+    assert not bench.may_send("asks")
+
+
+def test_a_refusal_that_was_proven_once_needs_no_second_proof() -> None:
+    bench = Bench()
+    began = bench.time
+    bench.succeed("two")
+    refusal = Failure(began=began, status=400, text="", refusal=True)
+    assert bench.evidence.failed("one", PATCH, refusal) is USER
+
+    assert bench.fail("one", refusal=True, status=400) is USER
+
+
+def test_a_large_response_is_evidence_and_is_not_kept() -> None:
+    bench = Bench()
+    body = b'[{"id": 1, "expiresAt": "2026-02-01", "title": "%s"}]' % (b"x" * 70_000)
+    assert bench.fail("one", CONTRACTS, content="contract.expiresAt", status=200) is UNKNOWN
+    bench.succeed("two", CONTRACTS, body)
+
+    assert bench.fail("one", CONTRACTS, content="contract.expiresAt", status=200) is USER
+    assert [len(success.body) for success in bench.evidence.state(CONTRACTS).recent()] == [0]
