@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             {**os.environ, "PYTHONHASHSEED": "0"},
         )
     seeds = args.seed or range(args.first, args.first + args.seeds)
-    if args.trace or args.reduce:
+    if args.trace or args.reduce or args.look:
         return max(_look(seed, args) for seed in seeds)
     began, done, failed = time.monotonic(), 0, 0
     shown = began
@@ -75,7 +75,8 @@ def _look(seed: int, args: argparse.Namespace) -> int:
         scenario = reduce(scenario, lambda it: any(_kind(finding) in kinds for finding in simulate(it).findings))
     outcome = simulate(scenario, keep_trace=args.trace is not None)
     if args.trace is not None:
-        args.trace.write_text("".join(outcome.trace))
+        with args.trace.open("w") as file:
+            file.writelines(outcome.trace)
     if outcome.findings:
         _say(_complaint(scenario, outcome.findings))
     _say(
@@ -117,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first", type=int, default=1, metavar="K", help="the first seed (default: 1)")
     parser.add_argument("--seed", type=int, action="append", metavar="K", help="this seed only; repeatable")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happened, line by line")
+    parser.add_argument("--look", action="store_true", help="say of each seed how many steps it took, and its hash")
     parser.add_argument("--reduce", action="store_true", help="leave out what the seed fails without")
     parser.add_argument("--instances", type=int, metavar="N", help="so many instances (default: the seed's)")
     parser.add_argument("--faults", type=int, metavar="N", help="so many faults (default: the seed's)")

@@ -16,6 +16,7 @@ from tests.simulation.world import Outcome, Simulation
 def simulate(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
     """Run the world of a scenario to its end and return what is wrong with it; nothing in a right one."""
     gc.disable()  # a coroutine of a crashed process is collected at the end, never in between
+    gc.freeze()  # what is there already, modules above all, is not looked at again
     world = Simulation(scenario, keep_trace=keep_trace)
     found: list[str] = []
     try:
@@ -43,6 +44,7 @@ def simulate(scenario: Scenario, *, keep_trace: bool = False) -> Outcome:
     world.close()
     del world
     gc.collect()
+    gc.unfreeze()
     gc.enable()
     return outcome
 

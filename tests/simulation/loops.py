@@ -5,7 +5,30 @@ import heapq
 from asyncio import events
 from collections.abc import Callable
 from contextvars import Context
+from itertools import count
 from typing import Any, NoReturn
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose place in a set is the same in each run: asyncio and aiokafka iterate over sets of tasks."""
+
+    def __init__(self, number: int, *arguments: Any, **options: Any) -> None:
+        self._number = number
+        super().__init__(*arguments, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Future(asyncio.Future[Any]):
+    """A future whose place in a set is the same in each run."""
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class SteppedLoop(asyncio.BaseEventLoop):
@@ -24,6 +47,7 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self._clock = clock
         self._on_ready = on_ready
         self._is_in_turn = False
+        self._numbers = count()
         super().__init__()
 
     def time(self) -> float:
@@ -62,6 +86,14 @@ class SteppedLoop(asyncio.BaseEventLoop):
         finally:
             self._is_in_turn = False
             events._set_running_loop(outer)
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """Start a task."""
+        return _Task(next(self._numbers), coro, loop=self, **options)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return _Future(next(self._numbers), self)
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         """Run the callback in the next turn."""

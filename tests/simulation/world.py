@@ -108,7 +108,9 @@ class Simulation:
             self.is_ending = True
             for process in list(self.running.values()):
                 process.stop()
-            self.timeline.run_until(self.timeline.now + _SETTLE)
+            end = self.timeline.now + _SETTLE
+            while self.running and self.timeline.now < end:
+                self.timeline.run_until(self.timeline.now + 0.1)
         finally:
             LOG_LINES.trace = None
 
