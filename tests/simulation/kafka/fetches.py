@@ -49,7 +49,7 @@ class Fetch:
             for part in parts:
                 partition = self._find(topic, part[0])
                 if partition is not None:
-                    partition.log.changed.add(self._look)
+                    partition.log.changed[self._look] = None
                     self._logs.append(partition.log)
         self._wire.hurry = self._hurry
         is_told = all(self._wire.told.get(log) == log.end for log in self._logs)
@@ -91,7 +91,7 @@ class Fetch:
 
     def _let_go(self) -> None:
         for log in self._logs:
-            log.changed.discard(self._look)
+            log.changed.pop(self._look, None)
         self._logs.clear()
         if self._ends is not None:
             self._ends.cancel()

@@ -58,7 +58,7 @@ class PartitionLog:
     def __init__(self) -> None:
         self.start = 0
         self.end = 0
-        self.changed: set[Callable[[], None]] = set()
+        self.changed: dict[Callable[[], None], None] = {}  # a set's order would depend on addresses
         """Called after each append: fetches that wait for records."""
         self._batches: list[_Batch] = []
         self._lasts: list[int] = []
