@@ -47,7 +47,7 @@ format: $(DEV) ## what ruff can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEV) ## throughput against a real Kafka (BENCH_ARGS=--help)
+bench: $(DEV) ## throughput and CPU beside other consumers, on a real Kafka (BENCH_ARGS=--help)
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 load-test: $(DEV) ## a load on three instances and a real Kafka, and a report (LOAD_TEST_ARGS=--help)

@@ -28,7 +28,7 @@ from tests.benchmarks.turns import Results, drop, race, say
 from tests.kafka_broker import KafkaBroker
 
 _PAGE = ROOT / "docs" / "performance.md"
-_PLOT = ROOT / "docs" / "images" / "benchmark.svg"
+_PLOT = ROOT / "docs" / report.PLOT
 _KILL = "kill"
 _LAST = ROOT / "tests" / "benchmarks" / "results" / "last.json"
 
@@ -123,6 +123,7 @@ def _show(args: argparse.Namespace, told: Report) -> None:
         args.json.write_bytes(report.as_json(told))
     if args.docs:
         _PAGE.write_text(report.put_into(_PAGE.read_text(), text))
+        _PLOT.parent.mkdir(exist_ok=True)
         _PLOT.write_text(as_svg(told))
 
 

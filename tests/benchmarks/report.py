@@ -21,6 +21,9 @@ from tests.benchmarks.turns import CORES, Results, Turn, kind
 
 _PACKAGES = ("aiokafka", "aiohttp", "uvloop", "msgspec")
 _POM = ROOT / "deploy" / "kafka" / "pom.xml"
+PLOT = "images/benchmark.svg"
+"""Where the page finds the plot."""
+
 _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _ORDER = [contestant.name for contestant in CONTESTANTS]
 
@@ -117,7 +120,7 @@ def as_markdown(report: Report) -> str:
 
 
 def put_into(page: str, report: str) -> str:
-    """Return a page with the report in place of the one that it holds between two marks.
+    """Return a page with the report and the plot in place of those that it holds between two marks.
 
     Raises:
         ValueError: the page has no such place.
@@ -126,7 +129,7 @@ def put_into(page: str, report: str) -> str:
     _, end, after = rest.partition(_END)
     if not (begin and end):
         raise ValueError(f"the page has no place for the report, between {_BEGIN} and {_END}")
-    return f"{before}{_BEGIN}\n\n{report}\n\n{_END}{after}"
+    return f"{before}{_BEGIN}\n\n{report}\n\n![events a second by contestant and load]({PLOT})\n\n{_END}{after}"
 
 
 def contestants_of(report: Report, loads: Sequence[Load]) -> list[str]:

@@ -98,7 +98,9 @@ def test_a_report_is_the_same_after_it_was_stored() -> None:
 def test_the_report_replaces_the_one_on_the_page() -> None:
     page = "before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n"
     once = put_into(page, "new")
-    assert once == "before\n<!-- bench: begin -->\n\nnew\n\n<!-- bench: end -->\nafter\n"
+    assert once.startswith("before\n<!-- bench: begin -->\n\nnew\n\n![")
+    assert once.endswith("](images/benchmark.svg)\n\n<!-- bench: end -->\nafter\n")
+    assert "old" not in once
     assert put_into(once, "new") == once
     with pytest.raises(ValueError, match="no place for the report"):
         put_into("a page", "new")
