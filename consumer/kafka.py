@@ -23,6 +23,7 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
+    for_code,
 )
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
@@ -243,12 +244,17 @@ async def group_members(client: AIOKafkaAdminClient, group_id: str) -> int:
     Raises:
         KafkaError, TimeoutError: inside `admin` they become a Failure.
     """
-    responses = await _at_coordinator(lambda: client.describe_consumer_groups([group_id]))
-    groups = [group for response in responses for group in response.to_object()["groups"]]
-    for group in groups:
-        if group["error_code"] not in {0, _GROUP_ID_NOT_FOUND}:
-            raise GroupAuthorizationFailedError(group_id)
-    return sum(len(group["members"]) for group in groups)
+
+    async def ask() -> int:
+        responses = await client.describe_consumer_groups([group_id])
+        groups = [group for response in responses for group in response.to_object()["groups"]]
+        for group in groups:
+            # aiokafka 0.14 overlooks it; a coordinator that still loads says so here, too.
+            if group["error_code"] not in {0, _GROUP_ID_NOT_FOUND}:
+                raise for_code(group["error_code"])(group_id)
+        return sum(len(group["members"]) for group in groups)
+
+    return await _at_coordinator(ask)
 
 
 async def _at_coordinator(call: Callable[[], Awaitable[T]]) -> T:

@@ -14,12 +14,13 @@ from tests.simulation.kafka import NewRecord
 
 
 class RealWorld(World):
-    """A broker, and clients in this process."""
+    """A broker, or two, and clients in this process."""
 
-    def __init__(self, broker: KafkaBroker) -> None:
+    def __init__(self, broker: KafkaBroker, *others: KafkaBroker) -> None:
         super().__init__()
         self.prefix = f"behaviour-{uuid.uuid4().hex[:8]}"
         self._broker = broker
+        self._nodes = (broker, *others)
 
     @property
     def bootstrap(self) -> str:
@@ -87,14 +88,14 @@ class RealWorld(World):
     async def damage(self, topic: str, offset: int, value: bytes) -> None:
         self._broker.damage(topic, 0, value)
 
-    async def freeze(self) -> None:
-        self._broker.freeze()
+    async def freeze(self, node: int = 1) -> None:
+        self._nodes[node - 1].freeze()
 
-    async def thaw(self) -> None:
-        self._broker.thaw()
+    async def thaw(self, node: int = 1) -> None:
+        self._nodes[node - 1].thaw()
 
-    async def kill(self) -> None:
-        self._broker.kill()
+    async def kill(self, node: int = 1) -> None:
+        self._nodes[node - 1].kill()
 
-    async def restart(self) -> None:
-        await asyncio.to_thread(self._broker.start)
+    async def restart(self, node: int = 1) -> None:
+        await asyncio.to_thread(self._nodes[node - 1].start)

@@ -18,13 +18,16 @@ class SimulatedWorld(World):
 
     prefix = "simulated"
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, nodes: int = 1) -> None:
         super().__init__()
         self.timeline = Timeline(seed)
         self.trace: list[str] = []
-        self.cluster = Cluster(self.timeline, tell=lambda text: self.trace.append(f"{self.timeline.now:8.3f} {text}"))
+        self.cluster = Cluster(self.timeline, nodes=nodes, tell=self._tell)
         self.host = Host(self.timeline, "client")
         self._clients = self.cluster.clients(self.host)
+
+    def _tell(self, text: str) -> None:
+        self.trace.append(f"{self.timeline.now:8.3f} {text}")
 
     @property
     def bootstrap(self) -> str:
@@ -45,7 +48,7 @@ class SimulatedWorld(World):
         assert self.host.failures == []
 
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
-        self.cluster.create_topic(name, partitions, config)
+        self.cluster.create_topic(name, partitions, config, replication=1)
 
     async def delete_topic(self, name: str) -> None:
         self.cluster.delete_topic(name)
@@ -74,14 +77,14 @@ class SimulatedWorld(World):
     async def damage(self, topic: str, offset: int, value: bytes) -> None:
         self.cluster.log(topic, 0).damage(offset)
 
-    async def freeze(self) -> None:
-        self.cluster.freeze(1)
+    async def freeze(self, node: int = 1) -> None:
+        self.cluster.freeze(node)
 
-    async def thaw(self) -> None:
-        self.cluster.thaw(1)
+    async def thaw(self, node: int = 1) -> None:
+        self.cluster.thaw(node)
 
-    async def kill(self) -> None:
-        self.cluster.kill(1)
+    async def kill(self, node: int = 1) -> None:
+        self.cluster.kill(node)
 
-    async def restart(self) -> None:
-        self.cluster.restart(1)
+    async def restart(self, node: int = 1) -> None:
+        self.cluster.restart(node)

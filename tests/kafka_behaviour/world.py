@@ -24,7 +24,7 @@ Client = TypeVar("Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClie
 
 
 class World(ABC):
-    """A cluster with one broker, and clients that are built with the program's own arguments."""
+    """A cluster of one node, or two, and clients that are built with the program's own arguments."""
 
     prefix = ""
 
@@ -78,20 +78,20 @@ class World(ABC):
         """Damage the batch of partition 0 that has this record on the broker's disk."""
 
     @abstractmethod
-    async def freeze(self) -> None:
-        """Stop the broker's clock."""
+    async def freeze(self, node: int = 1) -> None:
+        """Stop a broker's clock."""
 
     @abstractmethod
-    async def thaw(self) -> None:
-        """Let the broker go on."""
+    async def thaw(self, node: int = 1) -> None:
+        """Let a broker go on."""
 
     @abstractmethod
-    async def kill(self) -> None:
-        """Kill the broker."""
+    async def kill(self, node: int = 1) -> None:
+        """Kill a broker."""
 
     @abstractmethod
-    async def restart(self) -> None:
-        """Start the broker again."""
+    async def restart(self, node: int = 1) -> None:
+        """Start a broker again."""
 
     def settings(self, **changes: Any) -> KafkaSettings:
         """Return settings of the program for this cluster."""

@@ -75,9 +75,16 @@ class Cluster:
 
     # Topics and records.
 
-    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic whose partitions are led by the nodes in turn."""
-        self.topics[name] = Topic(name, config or {})
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        config: Mapping[str, str] | None = None,
+        *,
+        replication: int | None = None,
+    ) -> None:
+        """Create a topic whose partitions are led by the nodes in turn, and kept by so many of them, or all."""
+        self.topics[name] = Topic(name, config or {}, replication or len(self.nodes))
         self.add_partitions(name, partitions)
 
     def add_partitions(self, name: str, total: int) -> None:
@@ -85,7 +92,8 @@ class Cluster:
         topic, numbers = self.topics[name], list(self.nodes)
         for number in range(len(topic.partitions), total):
             leader = numbers[number % len(numbers)]
-            topic.partitions.append(Partition(leader, [leader, *(other for other in numbers if other != leader)]))
+            replicas = [leader, *(other for other in numbers if other != leader)]
+            topic.partitions.append(Partition(leader, replicas[: topic.replication]))
         self.tell(f"topic {name} has {total} partitions")
 
     def delete_topic(self, name: str) -> None:
@@ -103,7 +111,7 @@ class Cluster:
         topic = self.topics[name]
         kept = {group: dict(group.commits) for group in self._groups.values()} if keep_commits else {}
         self.delete_topic(name)
-        self.create_topic(name, len(topic.partitions), topic.config)
+        self.create_topic(name, len(topic.partitions), topic.config, replication=topic.replication)
         for group, commits in kept.items():
             group.commits |= commits
 
@@ -135,13 +143,19 @@ class Cluster:
 
     def described(self, node_id: int, names: Iterable[str] | None) -> tuple[Any, ...]:
         """Return what a node tells of the cluster: brokers, id, controller, topics."""
+        brokers, topics = self.nodes[node_id].stale or self._known(node_id)
+        wanted = list(topics) if names is None else list(names)
+        found = [topics.get(name, (UNKNOWN_TOPIC_OR_PARTITION, name, False, [])) for name in wanted]
+        return brokers, "simulated", brokers[0][0], found
+
+    def _known(self, node_id: int) -> tuple[list[Any], dict[str, Any]]:
         alive = [node for node in self.nodes.values() if node.up or node.node_id == node_id]
-        wanted = list(self.topics) if names is None else list(names)
-        topics = [
-            self.topics[name].described() if name in self.topics else (UNKNOWN_TOPIC_OR_PARTITION, name, False, [])
-            for name in wanted
-        ]
-        return [(node.node_id, node.host, node.port, None) for node in alive], "simulated", alive[0].node_id, topics
+        brokers = [(node.node_id, node.host, node.port, None) for node in alive]
+        return brokers, {name: topic.described() for name, topic in self.topics.items()}
+
+    def isolate(self, node_id: int, *, is_isolated: bool = True) -> None:
+        """Have a node hear of no more changes: its metadata grow old, as a follower's can for minutes."""
+        self.nodes[node_id].stale = self._known(node_id) if is_isolated else None
 
     # Groups.
 
@@ -211,7 +225,8 @@ class Cluster:
         for topic in self.topics.values():
             for number, partition in enumerate(topic.partitions):
                 if partition.leader == node_id:
-                    self.move_leader(topic.name, number, others[number % len(others)] if others else NO_LEADER)
+                    able = [other for other in others if other in partition.replicas]
+                    self.move_leader(topic.name, number, able[number % len(able)] if able else NO_LEADER)
         for group in self._groups if others else ():
             if self.coordinator(group) == node_id:
                 self.move_coordinator(group, others[0])

@@ -12,6 +12,7 @@ from tests.simulation.timeline import Handle, Timeline
 
 NONE: Final = 0
 OFFSET_METADATA_TOO_LARGE: Final = 12
+NOT_COORDINATOR: Final = 16
 ILLEGAL_GENERATION: Final = 22
 UNKNOWN_MEMBER_ID: Final = 25
 REBALANCE_IN_PROGRESS: Final = 27
@@ -96,6 +97,8 @@ class Group:
         self._leader = ""
         self._numbers = 0
         self._ends: Handle | None = None
+        self._saved: tuple[int, str, dict[str, bytes]] = 0, "", {}
+        """The generation, the leader and the assignments that every coordinator knows."""
 
     @property
     def members(self) -> Mapping[str, bytes]:
@@ -185,6 +188,7 @@ class Group:
         self.generation += 1
         if not self._members:
             self.state = "Empty"
+            self._saved = self.generation, "", {}
             return
         self.state = "CompletingRebalance"
         if self._leader not in self._members:
@@ -220,6 +224,7 @@ class Group:
                 if other in self._members:
                     self._members[other].assignment = assignment
             self.state = "Stable"
+            self._saved = self.generation, self._leader, dict(self.members)
             for member in self._members.values():
                 if member.synced is not None:
                     self._answer_sync(member, NONE)
@@ -278,13 +283,28 @@ class Group:
         self._drop(self._members[name], "it was expelled")
 
     def moved(self) -> None:
-        """Note that another node coordinates the group now: what waits for an answer is answered no more."""
+        """Note that another node coordinates the group now, which knows the last generation that was complete."""
+        members = list(self._members.values())
+        if self._ends is not None:
+            self._ends.cancel()
+            self._ends = None
+        for forget in self._promised.values():
+            forget.cancel()
+        self._promised.clear()
+        if self.state != "Stable":
+            self.generation, self._leader, assignments = self._saved
+            self._members = {name: it for name, it in self._members.items() if name in assignments}
+            self.state = "Stable" if self._members else "Empty"
+            for name, member in self._members.items():
+                member.assignment = assignments[name]
         for member in self._members.values():
-            member.joined = member.synced = None
             self._renew(member)
-        if self.state in {"PreparingRebalance", "CompletingRebalance"}:
-            # The new coordinator knows the last generation that was complete, and not what was going on.
-            self._prepare()
+        for member in members:
+            joined, synced, member.joined, member.synced = member.joined, member.synced, None, None
+            if joined is not None:
+                joined(Joined(NOT_COORDINATOR, member=member.name))
+            if synced is not None:
+                synced(NOT_COORDINATOR, b"")
 
     def _renew(self, member: _Member) -> None:
         member.expires = self._timeline.now + member.join.session_timeout

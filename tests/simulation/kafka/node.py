@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.kafka.faults import CALLS, Fault
 from tests.simulation.kafka.fetches import NOT_LEADER, Fetch
-from tests.simulation.kafka.groups import Commit, Join, Joined
+from tests.simulation.kafka.groups import NOT_COORDINATOR, Commit, Join, Joined
 from tests.simulation.kafka.network import Wire
 from tests.simulation.kafka.refusals import refuse
 from tests.simulation.kafka.topics import UNKNOWN_TOPIC_OR_PARTITION
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 GROUP_LOADING: Final = 14
 COORDINATOR_NOT_AVAILABLE: Final = 15
-NOT_COORDINATOR: Final = 16
 MESSAGE_TOO_LARGE: Final = 10
 
 _LATEST: Final = -1
@@ -35,6 +34,8 @@ class SimulatedNode:
         self.frozen = False
         self.slow = 0.0
         """Seconds that each of its responses takes longer."""
+        self.stale: tuple[Any, ...] | None = None
+        """What it tells of the cluster if it does not hear of changes; see `Cluster.isolate`."""
         self._cluster = cluster
         self._producers = 0
         self._handlers: dict[str, Callable[[Wire, Any], None]] = {
@@ -146,14 +147,15 @@ class SimulatedNode:
 
     def _is_refused(self, wire: Wire, request: Any, group: str) -> bool:
         """Refuse what only the group's coordinator can answer."""
-        error = 0
-        if self._cluster.coordinator(group) != self.node_id:
-            error = NOT_COORDINATOR
-        elif self._cluster.is_loading(group):
-            error = GROUP_LOADING
+        error = self._group_error(group)
         if error:
             wire.reply(refuse(request, error))
         return bool(error)
+
+    def _group_error(self, group: str) -> int:
+        if self._cluster.coordinator(group) != self.node_id:
+            return NOT_COORDINATOR
+        return GROUP_LOADING if self._cluster.is_loading(group) else 0
 
     def _join(self, wire: Wire, request: Any) -> None:
         if self._is_refused(wire, request, request.group):
@@ -235,8 +237,8 @@ class SimulatedNode:
     def _describe_groups(self, wire: Wire, request: Any) -> None:
         found: list[tuple[Any, ...]] = []
         for name in request.groups:
-            if self._cluster.coordinator(name) != self.node_id:
-                found.append((NOT_COORDINATOR, name, "", "", "", [], -1))
+            if error := self._group_error(name):
+                found.append((error, name, "", "", "", [], -1))
                 continue
             group = self._cluster.group(name)
             members = [(member, member, "/127.0.0.1", b"", assigned) for member, assigned in group.members.items()]

@@ -29,6 +29,8 @@ def refuse(request: Any, error: int) -> Any:
             return response(0, error)
         case "metadata":
             return response(0, [], "simulated", -1, [(error, topic, False, []) for topic in request.topics or []])
+        case "describe_groups":
+            return response(0, [(error, group, "", "", "", [], -1) for group in request.groups])
         case call:
             raise NotImplementedError(f"the simulated Kafka has no error response for {call or request}")
 

@@ -1,18 +1,14 @@
 """What a test can do to the simulated Kafka, beyond what the shared suite does to both."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
+    GroupAuthorizationFailedError,
     KafkaError,
     NoOffsetForPartitionError,
     TopicAuthorizationFailedError,
@@ -21,63 +17,12 @@ from aiokafka.errors import (
 
 from consumer import kafka, kafka_clients
 from consumer.kafka import Committed
-from consumer.settings import KafkaSettings
-from tests.simulation.host import Host
-from tests.simulation.kafka import Cluster, Fault, NewRecord
-from tests.simulation.timeline import Timeline
+from tests.simulation.kafka import Fault, NewRecord
+from tests.simulation.kafka.lab import Lab, read, seek
 
 _TOPIC_AUTHORIZATION_FAILED = 29
 _NOT_COORDINATOR = 16
-
-
-class Lab:
-    """A cluster of two nodes with one topic of four partitions, and hosts."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self.timeline = Timeline(seed)
-        self.trace: list[str] = []
-        self.cluster = Cluster(self.timeline, nodes=2, tell=self._tell)
-        self.cluster.create_topic("t", 4)
-        self.hosts: dict[str, Host] = {}
-        self.clients: dict[str, Any] = {}
-
-    def _tell(self, text: str) -> None:
-        self.trace.append(f"{self.timeline.now:.6f} {text}")
-
-    def host(self, name: str) -> Host:
-        host = self.hosts[name] = Host(self.timeline, name)
-        self.clients[name] = self.cluster.clients(host)
-        return host
-
-    async def consumer(self, host: Host, group: str = "g") -> AIOKafkaConsumer:
-        settings = KafkaSettings(bootstrap_servers=self.cluster.bootstrap_servers, session_timeout=10.0)
-        consumer: AIOKafkaConsumer = self.clients[host.name].consumer(**kafka.consumer_arguments(settings, group))
-        await consumer.start()
-        consumer.subscribe(["t"])
-        return consumer
-
-    async def admin(self, host: Host) -> Any:
-        client = self.clients[host.name].admin(bootstrap_servers=self.cluster.bootstrap_servers)
-        await client.start()
-        return client
-
-    def run(self, host: Host, work: Coroutine[Any, Any, Any], seconds: float = 300.0) -> Any:
-        task = host.spawn(work)
-        end = self.timeline.now + seconds
-        while not task.done():
-            assert self.timeline.now < end, "it takes too long"
-            assert self.timeline.step()
-        assert host.failures == []
-        return task.result()
-
-    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-        end = self.timeline.now + seconds
-        while not condition():
-            assert self.timeline.now < end, "it takes too long"
-            self.timeline.run_until(self.timeline.now + 0.1)
-
-    def assigned(self, consumer: AIOKafkaConsumer, count: int) -> None:
-        self.until(lambda: len(consumer.assignment()) == count)
+_GROUP_AUTHORIZATION_FAILED = 30
 
 
 @pytest.fixture
@@ -89,48 +34,35 @@ def lab() -> Iterator[Lab]:
     lab.cluster.close()
 
 
-async def _read(consumer: AIOKafkaConsumer, count: int) -> list[Any]:
-    found: list[Any] = []
-    while len(found) < count:
-        for records in (await consumer.getmany(timeout_ms=250)).values():
-            found += records
-    return found
-
-
-def _seek(consumer: AIOKafkaConsumer) -> None:
-    for place in consumer.assignment():
-        consumer.seek(place, 0)
-
-
 def test_a_leader_that_moves_is_found_again(lab: Lab) -> None:
     host = lab.host("a")
     consumer = lab.run(host, lab.consumer(host))
     lab.assigned(consumer, 4)
-    _seek(consumer)
+    seek(consumer)
     lab.cluster.write("t", 0, [NewRecord(b"k", b"0")])
-    assert len(lab.run(host, _read(consumer, 1))) == 1
+    assert len(lab.run(host, read(consumer, 1))) == 1
 
     lab.cluster.move_leader("t", 0, 2)
     lab.cluster.write("t", 0, [NewRecord(b"k", b"1")])
 
-    assert [record.offset for record in lab.run(host, _read(consumer, 1))] == [1]
+    assert [record.offset for record in lab.run(host, read(consumer, 1))] == [1]
 
 
 def test_a_partition_without_a_leader_delays_no_other(lab: Lab) -> None:
     host = lab.host("a")
     consumer = lab.run(host, lab.consumer(host))
     lab.assigned(consumer, 4)
-    _seek(consumer)
+    seek(consumer)
     lab.cluster.move_leader("t", 0)
     for number in range(4):
         lab.cluster.write("t", number, [NewRecord(b"k", b"0")])
 
-    assert {record.partition for record in lab.run(host, _read(consumer, 3))} == {1, 2, 3}
+    assert {record.partition for record in lab.run(host, read(consumer, 3))} == {1, 2, 3}
     admin = lab.run(host, lab.admin(host))
     assert lab.run(host, kafka_clients.partition_leaders(admin, "t")) == {0: -1, 1: 2, 2: 1, 3: 2}
 
     lab.cluster.move_leader("t", 0, 2)
-    assert [record.partition for record in lab.run(host, _read(consumer, 1))] == [0]
+    assert [record.partition for record in lab.run(host, read(consumer, 1))] == [0]
 
 
 def test_a_node_that_is_killed_is_replaced_and_leads_again_what_nobody_else_has(lab: Lab) -> None:
@@ -157,6 +89,25 @@ def test_a_coordinator_that_moves_and_loads_costs_no_membership(lab: Lab) -> Non
     admin = lab.run(host, lab.admin(host))
     assert lab.run(host, kafka.group_offsets(admin, "g", "t")) == {0: Committed(1, "after the move")}
     assert lab.cluster.group("g").generation == 1
+
+
+def test_the_members_of_a_group_are_counted_as_soon_as_its_coordinator_has_loaded_it(lab: Lab) -> None:
+    host = lab.host("a")
+    consumer = lab.run(host, lab.consumer(host))
+    lab.assigned(consumer, 4)
+    admin = lab.run(host, lab.admin(host))
+    lab.cluster.move_coordinator("g", 3 - lab.cluster.coordinator("g"), loading=2.0)
+
+    assert lab.run(host, kafka.group_members(admin, "g")) == 1
+
+
+def test_a_group_that_may_not_be_described_is_named(lab: Lab) -> None:
+    host = lab.host("a")
+    admin = lab.run(host, lab.admin(host))
+    lab.cluster.fail(Fault("describe_groups", "error", error=_GROUP_AUTHORIZATION_FAILED))
+
+    with pytest.raises(GroupAuthorizationFailedError):
+        lab.run(host, kafka.group_members(admin, "g"))
 
 
 def test_a_host_that_is_cut_off_loses_its_session_and_finds_out_when_it_is_connected_again(lab: Lab) -> None:
@@ -291,18 +242,18 @@ def test_whatever_call_is_lost_a_member_reads_everything_in_the_end(lab: Lab, ca
             except (KafkaError, OSError):
                 continue
 
-    async def read(consumer: AIOKafkaConsumer) -> None:
+    async def read_all(consumer: AIOKafkaConsumer) -> None:
         found: set[int] = set()
         while found != {0, 1, 2, 3}:
             try:
-                found |= {record.partition for record in await _read(consumer, 1)}
+                found |= {record.partition for record in await read(consumer, 1)}
             except NoOffsetForPartitionError:  # it had to join anew
-                _seek(consumer)
+                seek(consumer)
 
     consumer = lab.run(host, start())
     lab.assigned(consumer, 4)
-    _seek(consumer)
-    lab.run(host, read(consumer))
+    seek(consumer)
+    lab.run(host, read_all(consumer))
 
 
 def test_a_slow_node_answers_later(lab: Lab) -> None:
@@ -323,57 +274,3 @@ def test_what_is_not_modelled_says_so(lab: Lab) -> None:
     host.spawn(admin.list_consumer_groups())
     with pytest.raises(NotImplementedError, match="the simulated Kafka does not know ListGroupsRequest"):
         lab.timeline.run_until(lab.timeline.now + 1)
-
-
-def story(seed: int) -> list[str]:
-    """Return what happens with this seed."""
-    lab = Lab(seed)
-    read: list[str] = []
-
-    async def work(host: Host) -> None:
-        consumer = await lab.consumer(host)
-        while True:
-            try:
-                batches = await consumer.getmany(timeout_ms=250)
-            except KafkaError:
-                _seek(consumer)
-                continue
-            read.extend(
-                f"{host.name} {record.partition} {record.offset}" for batch in batches.values() for record in batch
-            )
-
-    for number in range(3):
-        host = lab.host(f"h{number}")
-        lab.timeline.after(number, partial(lambda host: host.spawn(work(host)), host))
-        lab.timeline.after(12 + 2 * number, host.crash if number == 1 else host.freeze)
-        lab.timeline.after(30, host.thaw)
-    for number in range(40):
-        record = NewRecord(b"k", b"%d" % number)
-        lab.timeline.after(number, partial(lab.cluster.write, "t", number % 4, [record]))
-    lab.timeline.after(8, lambda: lab.cluster.kill(1))
-    lab.timeline.after(10, lambda: lab.cluster.restart(1))
-    lab.timeline.run_until(45)
-    found = [*lab.trace, *read, f"{lab.timeline.steps} steps"]
-    for host in lab.hosts.values():
-        host.close()
-    lab.cluster.close()
-    return found
-
-
-def test_a_seed_decides_everything_also_in_another_process_with_another_hash_seed() -> None:
-    program = "from tests.simulation.kafka.test_cluster import story; print(*story(3), sep='\\n')"
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        for seed in ("1", "2")
-    ]
-    assert told[0] == told[1]
-    assert len(told[0]) > 50
-    assert story(3) == told[0]
-    assert story(4) != told[0]

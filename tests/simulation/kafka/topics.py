@@ -25,8 +25,9 @@ class Partition:
 class Topic:
     """A topic with its settings."""
 
-    def __init__(self, name: str, config: Mapping[str, str]) -> None:
+    def __init__(self, name: str, config: Mapping[str, str], replication: int) -> None:
         self.name: Final = name
+        self.replication: Final = replication
         self.config: dict[str, str] = {"cleanup.policy": "delete", "max.message.bytes": "1048588", **config}
         self.partitions: list[Partition] = []
 
