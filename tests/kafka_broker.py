@@ -133,6 +133,10 @@ class KafkaBroker(KafkaClient):
         """Return host and port of a listener."""
         return self._addresses[listener]
 
+    def advertised(self, listener: str) -> str:
+        """Return the host and port that clients of a listener are told."""
+        return self._advertised.get(listener, self._addresses[listener])
+
     def start(self) -> None:
         """Start on the data that is there and return when the broker serves requests."""
         fetch()

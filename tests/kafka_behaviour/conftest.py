@@ -4,16 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kafka_behaviour.real import RealWorld
+from tests.kafka_behaviour.real import GATEWAY, RealWorld
 from tests.kafka_behaviour.simulated import SimulatedWorld
 from tests.kafka_behaviour.world import World
-from tests.kafka_broker import KafkaBroker
+from tests.kafka_broker import KafkaBroker, free_ports
 
 
 @pytest.fixture(scope="session")
 def cleaning_broker() -> Iterator[KafkaBroker]:
     """A broker that compacts its topics at once; tests freeze and kill it."""
-    with KafkaBroker({"log.cleaner.backoff.ms": "200"}) as broker:
+    gateway = f"127.0.0.1:{free_ports(1)[0]}"
+    listeners, advertised = {GATEWAY: "PLAINTEXT"}, {GATEWAY: gateway}
+    with KafkaBroker({"log.cleaner.backoff.ms": "200"}, listeners=listeners, advertised=advertised) as broker:
         yield broker
 
 

@@ -2,15 +2,20 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection, Coroutine, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
 from consumer.kafka_factory import AIOKAFKA, KafkaFactory
 from tests.kafka_behaviour.world import World, eventually
 from tests.kafka_broker import KafkaBroker
+from tests.relay import Relay
 from tests.simulation.kafka import NewRecord
+
+GATEWAY: Final = "GATEWAY"
+"""The listener whose clients are told the address of a relay."""
 
 
 class RealWorld(World):
@@ -21,10 +26,11 @@ class RealWorld(World):
         self.prefix = f"behaviour-{uuid.uuid4().hex[:8]}"
         self._broker = broker
         self._nodes = (broker, *others)
+        self._bootstrap = broker.bootstrap
 
     @property
     def bootstrap(self) -> str:
-        return self._broker.bootstrap
+        return self._bootstrap
 
     @property
     def factory(self) -> KafkaFactory:
@@ -43,7 +49,7 @@ class RealWorld(World):
         await self._broker.add_partitions(name, total)
 
     async def write_records(self, topic: str, partition: int, records: Collection[NewRecord]) -> int:
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_batch_size=1 << 20) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=self._broker.bootstrap, max_batch_size=1 << 20) as producer:
             await producer.partitions_for(topic)
             batch = producer.create_batch()
             for record in records:
@@ -53,7 +59,7 @@ class RealWorld(World):
             return int(stored.offset)
 
     async def transaction(self, topic: str, values: Collection[bytes], *, commit: bool | None) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=uuid.uuid4().hex)
+        producer = AIOKafkaProducer(bootstrap_servers=self._broker.bootstrap, transactional_id=uuid.uuid4().hex)
         self._open.append(producer)
         await producer.start()
         await producer.begin_transaction()
@@ -87,6 +93,17 @@ class RealWorld(World):
 
     async def damage(self, topic: str, offset: int, value: bytes) -> None:
         self._broker.damage(topic, 0, value)
+
+    @asynccontextmanager
+    async def gateway(self) -> AsyncIterator[Callable[[], None]]:
+        port = int(self._broker.advertised(GATEWAY).rpartition(":")[2])
+        async with Relay(self._broker.address(GATEWAY), port=port) as relay:
+            self._bootstrap = relay.address
+            try:
+                yield relay.forget
+            finally:
+                await self.close()
+                self._bootstrap = self._broker.bootstrap
 
     async def freeze(self, node: int = 1) -> None:
         self._nodes[node - 1].freeze()

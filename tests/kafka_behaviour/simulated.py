@@ -1,6 +1,7 @@
 """The simulated Kafka, in virtual time."""
 
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from consumer.kafka_factory import KafkaFactory
@@ -76,6 +77,10 @@ class SimulatedWorld(World):
 
     async def damage(self, topic: str, offset: int, value: bytes) -> None:
         self.cluster.log(topic, 0).damage(offset)
+
+    @asynccontextmanager
+    async def gateway(self) -> AsyncIterator[Callable[[], None]]:
+        yield lambda: self.cluster.forget(self.host)
 
     async def freeze(self, node: int = 1) -> None:
         self.cluster.freeze(node)

@@ -170,3 +170,43 @@ async def test_a_member_of_a_frozen_broker_believes_in_its_partitions_and_goes_o
 
     await eventually(commits, 60)
     assert await kafka.group_offsets(await world.admin(), group, topic) == {0: Committed(1, "")}
+
+
+@behaviour
+async def test_a_commit_on_a_connection_that_a_gateway_forgot_is_sent_again_after_the_time_of_a_request(
+    world: World,
+) -> None:
+    topic, group = await world.topic(), world.name()
+    loop = asyncio.get_running_loop()
+    async with world.gateway() as forget:
+        member = await world.member(topic, group, None, session_timeout_ms=30_000, request_timeout_ms=2000)
+        place = TopicPartition(topic, 0)
+        await member.consumer.commit({place: (1, "")})
+        forget()
+        began = loop.time()
+        await member.consumer.commit({place: (2, "")})
+        assert 1.5 < loop.time() - began < 15
+
+        found = await kafka.group_offsets(await world.admin(), group, topic)
+        assert found == {0: Committed(2, "")}
+        assert member.generation == 1
+
+
+@behaviour
+async def test_a_poll_on_a_connection_that_a_gateway_forgot_waits_until_the_watch_closes_it(world: World) -> None:
+    topic = await world.topic()
+    async with world.gateway() as forget:
+        consumer = await world.reader(topic, position=0)
+        watch = ConnectionWatch(consumer, timeout=2.0, clock=asyncio.get_running_loop().time)
+        await world.write(topic, b"0")
+        await read(consumer, 1)
+        forget()
+        await world.write(topic, b"1")
+        assert await consumer.getmany(timeout_ms=1000) == {}
+
+        found: list[int] = []
+        while not found:
+            watch.look()
+            for records in (await consumer.getmany(timeout_ms=250)).values():
+                found += [record.offset for record in records]
+        assert found == [1]

@@ -5,6 +5,7 @@ import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -92,6 +93,10 @@ class World(ABC):
     @abstractmethod
     async def restart(self, node: int = 1) -> None:
         """Start a broker again."""
+
+    @abstractmethod
+    def gateway(self) -> AbstractAsyncContextManager[Callable[[], None]]:
+        """Enclose a time in which clients reach the broker through a gateway; calling it forgets all connections."""
 
     def settings(self, **changes: Any) -> KafkaSettings:
         """Return settings of the program for this cluster."""
