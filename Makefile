@@ -9,7 +9,7 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 DEV := $(VENV)/installed-dev
 DEMO := $(VENV)/installed-demo
 
-.PHONY: help test mutants test-unit test-kafka test-deploy test-browser test-fallback demo lint format bench load-test soak wheel clean
+.PHONY: help test mutants test-unit test-kafka test-deploy test-browser test-fallback demo lint format bench load-test simulate soak wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,8 +53,11 @@ bench: $(DEV) ## throughput and CPU beside other consumers, on a real Kafka (BEN
 load-test: $(DEV) ## a load on three instances and a real Kafka, and a report (LOAD_TEST_ARGS=--help)
 	$(BIN)/python -m tests.load_testing $(LOAD_TEST_ARGS)
 
-soak: $(DEV) ## chaos with new seeds until stopped, a line per run (SOAK_ARGS=--help)
-	$(BIN)/python -m tests.chaos $(SOAK_ARGS)
+simulate: $(DEV) ## seeds of the simulation: the whole service on virtual time (SEEDS=100 FIRST=1 SIMULATE_ARGS=--help)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1) $(SIMULATE_ARGS)
+
+soak: $(DEV) ## chaos and simulation in turn, with new seeds until stopped, a line per run (SOAK_ARGS=--help)
+	$(BIN)/python -m tests.chaos --simulate 50 $(SOAK_ARGS)
 
 wheel: | $(BIN)/python ## the program and what it needs as wheels in dist/, as in deploy/Dockerfile
 	$(PIP) wheel --wheel-dir dist .

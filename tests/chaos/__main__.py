@@ -33,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed: list[int] = []
     # Being stopped is how it ends, unless it was given an end.
     with KafkaBroker() as kafka, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_run_all(seeds, args.seconds, kafka, failed))
+        asyncio.run(_run_all(seeds, args.seconds, kafka, failed, simulated=args.simulate))
     return int(bool(failed))
 
 
-async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker, failed: list[int]) -> None:
+async def _run_all(
+    seeds: Iterable[int], seconds: float, kafka: KafkaBroker, failed: list[int], *, simulated: int
+) -> None:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
@@ -51,6 +53,20 @@ async def _run_all(seeds: Iterable[int], seconds: float, kafka: KafkaBroker, fai
         else:
             shutil.rmtree(folder)
         sys.stdout.flush()
+        if simulated and await _simulate(seed * simulated, simulated):
+            failed.append(seed)
+
+
+async def _simulate(first: int, count: int) -> int:
+    """Run so many seeds of the simulation in a process of its own, and return its exit code."""
+    command = ("-m", "tests.simulation", f"--first={first}", f"--seeds={count}")
+    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="without --seed: the first seed (default: the time)",
     )
     parser.add_argument("--runs", type=int, metavar="N", help="so many runs (default: until stopped)")
+    parser.add_argument(
+        "--simulate", type=int, default=0, metavar="N", help="so many seeds of tests.simulation after each run"
+    )
     parser.add_argument("--seconds", type=float, default=40.0, help="how long users change (default: 40)")
     return parser
 
