@@ -115,10 +115,11 @@ class Service:
                     tasks.create_task(parts.late_writes.run(), name="late-writes"),
                     tasks.create_task(self._freezes.run(), name="freezes"),
                     tasks.create_task(self._trials.run(), name="trials"),
-                    tasks.create_task(self.overview.run(), name="overview"),
                     tasks.create_task(parts.share.run(), name="quota-share"),
                     tasks.create_task(self._stop_when(stopping), name="stop"),
                 ]
+                if self.admin_port:  # else nobody sees the history
+                    helpers.append(tasks.create_task(self.overview.run(), name="overview"))
                 await tasks.create_task(parts.group.run(), name="group")
                 for helper in helpers:
                     helper.cancel()

@@ -14,7 +14,8 @@ from tests.simulation.timeline import Handle, Timeline
 EPOCH: Final = 1_762_776_000.0
 """The wall clock at the start of every world: 2025-11-10T12:00:00Z."""
 
-_TURN: Final = (20e-6, 150e-6)
+_SHORTEST: Final = 20e-6
+_LONGEST: Final = 150e-6
 """Seconds between a loop's becoming ready and its turn; they order the loops among one another."""
 
 
@@ -32,8 +33,9 @@ class Host:
         self.frozen = False
         self.skew = skew
         """Seconds by which its wall clock is ahead."""
-        self._rng = timeline.stream(f"host {name}")
-        self._booted = self._rng.uniform(1e3, 1e6)
+        rng = timeline.stream(f"host {name}")
+        self._random = rng.random
+        self._booted = rng.uniform(1e3, 1e6)
         self.loop: Final = SteppedLoop(name, self.monotonic, self._wake)
         self.context: Final = Context()
         self.failures: list[dict[str, Any]] = []
@@ -97,21 +99,36 @@ class Host:
         """Plan the next turn."""
         if not self.alive or self.frozen:
             return
-        when = self.loop.next_time()
+        when = self._next_turn()
         if when is None:
             self._cancel_turn()
             return
-        when = max(when - self._booted, self.timeline.now) + self._rng.uniform(*_TURN)
         if self._turn is not None and self._turn.callback is not None:
             if self._turn.when <= when:
                 return
             self._turn.cancel()
         self._turn = self.timeline.at(when, self._run_turn)
 
+    def _next_turn(self) -> float | None:
+        """Return when the loop's next turn is, in the world's time; None if it has nothing to do."""
+        when = self.loop.next_time()
+        if when is None:
+            return None
+        return max(when - self._booted, self.timeline.now) + _SHORTEST + (_LONGEST - _SHORTEST) * self._random()
+
     def _run_turn(self) -> None:
         self._turn = None
-        self.loop.turn()
-        self._wake()
+        while True:
+            self.loop.turn()
+            self._cancel_turn()  # planned by a `thaw` in the middle of this one
+            if not self.alive or self.frozen:
+                return
+            when = self._next_turn()
+            if when is None:
+                return
+            if not self.timeline.pass_to(when):
+                break
+        self._turn = self.timeline.at(when, self._run_turn)
 
     def _cancel_turn(self) -> None:
         if self._turn is not None:
