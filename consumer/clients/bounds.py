@@ -82,27 +82,29 @@ class BoundedResponse(aiohttp.ClientResponse):
             self._number = self._meter.begin()
         try:
             return await super().start(connection)
-        except Exception:
-            self._refuse_excess()
+        except BaseException as error:
+            self._give_up(error)
             raise
 
     async def body(self) -> bytes:
         """Return the decompressed body. Raises as `read_body`."""
-        whole = False
         try:
             body, whole = await read_body(self.status, self.headers, self.content)
-        except Exception:
-            self._refuse_excess()
+        except BaseException as error:
+            self._give_up(error)
             raise
-        finally:
-            if not whole:
-                self.close()
-            elif self._meter is not None:
-                self._meter.end(self._number)
+        if not whole:
+            self._give_up()
+        elif self._meter is not None:
+            self._meter.end(self._number)
         return body
 
-    def _refuse_excess(self) -> None:
+    def _give_up(self, error: BaseException | None = None) -> None:
+        """Have nothing more sent or received. Raises `ResponseTooLargeError` if that is the reason for the error."""
         if self._meter is not None:
+            self._meter.abort()
+        self.close()
+        if self._meter is not None and isinstance(error, Exception):
             self._meter.refuse_excess()
 
 
@@ -120,11 +122,11 @@ async def read_body(status: int, headers: Mapping[str, str], content: aiohttp.St
     if status < 400 and announced > LARGEST_BODY:
         raise ResponseTooLargeError(f"a body of {announced} bytes, of which {LARGEST_BODY} are read")
     raw = await _read_raw(content)
-    encoding = headers.get("Content-Encoding", "").strip().lower()
+    encoding = headers.get("Content-Encoding")
     body = raw
-    if raw and encoding not in _NOT_COMPRESSED:
+    if raw and encoding is not None:
         try:
-            body = _decompressed(raw, encoding)
+            body = _decompressed(raw, encoding.strip().lower())
         except UnreadableResponseError:
             if status < 400:
                 raise
@@ -184,6 +186,10 @@ class Meter(asyncio.Protocol):
         if self.excess is not None:
             raise ResponseTooLargeError(self.excess) from None
 
+    def abort(self) -> None:
+        """Close the connection, and drop what the socket has not taken yet: closing alone would still send it."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Pass the data on, or close the connection before it costs more."""
         self._bytes += len(data)
@@ -200,7 +206,7 @@ class Meter(asyncio.Protocol):
         if self.excess is None:
             self._handler.data_received(data)
         else:
-            self._transport.abort()
+            self.abort()
 
     def eof_received(self) -> bool | None:
         """Pass on."""
@@ -221,6 +227,8 @@ class Meter(asyncio.Protocol):
 
 def _decompressed(raw: bytes, encoding: str) -> bytes:
     """Return the content, or just more of it than is allowed."""
+    if encoding in _NOT_COMPRESSED:
+        return raw
     if encoding not in _COMPRESSED:
         raise UnreadableResponseError("a content encoding that was not asked for")
     inflating = zlib.decompressobj(_AUTO_DETECT)

@@ -24,6 +24,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from consumer.clients.bounds import BoundedResponse, Meter, Progress, Sending, progress, read_body
+from consumer.clients.deadlines import Deadlines
 from consumer.settings.proxies import Proxies
 
 _READ_CHUNK: Final = 64 * 1024
@@ -51,6 +52,7 @@ class HttpClient:
         self._origin = origin
         self._session = session
         self.timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self.connect_timeout = session.timeout.connect
         self.through = ""
         """For the text of an error: which setting leads through a proxy."""
@@ -146,10 +148,11 @@ class ConnectionClient(HttpClient):
         state = state or Progress()
         if body is not None:
             headers = {**headers, "Content-Length": str(len(body))}
-        data = f"{method} {_checked(target)} HTTP/1.1\r\n{self._common}{_lines(headers)}\r\n".encode("ascii")
+        _check(target, spaces=False)
+        data = f"{method} {target} HTTP/1.1\r\n{self._common}{_lines(headers)}\r\n".encode("ascii")
         if body is not None:
             data += body
-        async with asyncio.timeout(self.timeout):
+        with self._deadlines.begin():
             connection, handler, transport = await self._connect()
             reusable = True
             try:
@@ -223,23 +226,23 @@ class SessionClient(HttpClient):
         state = state or Progress()
         progress.set(state)
         _lines(headers)
-        url = self._origin.with_path(_checked(target), encoded=True)
-        async with asyncio.timeout(self.timeout):
-            with state.allow(sending):
-                # Not as a context: a response that is read to its end has given its connection back already.
-                response = await self._session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    proxy_headers=self._proxy_headers,
-                )
-                state.status = response.status
-                # aioresponses answers with a class of its own.
-                content = await (response.body() if isinstance(response, BoundedResponse) else response.read())
-                return Answer(response.status, content, response.headers)
+        _check(target, spaces=False)
+        url = self._origin.with_path(target, encoded=True)
+        with self._deadlines.begin(), state.allow(sending):
+            # Not as a context: a response that is read to its end has given its connection back already.
+            response = await self._session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
+            )
+            state.status = response.status
+            # aioresponses answers with a class of its own.
+            content = await (response.body() if isinstance(response, BoundedResponse) else response.read())
+            return Answer(response.status, content, response.headers)
 
 
 def missing_parts() -> str | None:
@@ -263,11 +266,11 @@ def missing_parts() -> str | None:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    return "".join([f"{_checked(name)}: {_checked(value, spaces=True)}\r\n" for name, value in headers.items()])
+    _check("".join([*headers, *headers.values()]), spaces=True)
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
-def _checked(text: str, *, spaces: bool = False) -> str:
-    """Return the text if it may stand in the head of a request. Raises `ValueError`, which does not quote it."""
+def _check(text: str, *, spaces: bool) -> None:
+    """Raise `ValueError` unless the text may stand in the head of a request; it is not quoted."""
     if not (text.isprintable() and text.isascii()) or (" " in text and not spaces):
         raise ValueError("a request's target or header holds a character that cannot be sent")
-    return text

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Final
 
 import aiohttp
@@ -36,7 +37,7 @@ class RequestObserver:
         """`inject` adds the trace context to a request's headers, where requests are traced."""
         self._api = api
         self._http = http
-        self._duration = metrics.api_request_duration
+        self._duration = cache(partial(metrics.api_request_duration.labels, api))
         self._inject = inject
 
     @contextmanager
@@ -63,7 +64,7 @@ class RequestObserver:
             raise self._failure(operation, error, state) from None
         finally:
             if state.refusal is None:
-                self._duration.labels(self._api, operation, status).observe(time.perf_counter() - began)
+                self._duration(operation, status).observe(time.perf_counter() - began)
 
     def _failure(self, operation: str, error: Exception, state: Progress) -> ApiError:
         """Return what the error means, without host or URL."""

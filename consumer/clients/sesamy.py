@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct, ValidationError
@@ -126,18 +127,18 @@ class _UserLists:
         Entitlements have neither `limit` nor `offset` in the reference: they are asked for without, and only an answer
         that says that there are more is followed.
         """
-        operation = f"list_{name}"
-
-        async def page(offset: int) -> tuple[Page[_Item], int | None]:
-            window = {"limit": _PAGE, "offset": offset} if paged or offset else {}
-            params: dict[str, str | int] = {"userId": self._user_id, **window}
-            answer = await self._turn.request("GET", f"/management/{name}", operation=operation, params=params)
-            self._count(operation, answer)
-            found = read_page(self._turn, operation, answer, kind, name, offset=offset, check=self._check_owner)
-            return found, _PAGE if window else None
-
-        items = await read_whole(self._turn, operation, page, lambda item: item.id)
+        page = partial(self._page, name, kind, paged)
+        items = await read_whole(self._turn, f"list_{name}", page, lambda item: item.id)
         return tuple({item.id: item for item in items}.values())
+
+    async def _page(self, name: str, kind: type[_Item], paged: bool, offset: int) -> tuple[Page[_Item], int | None]:  # noqa: FBT001 - bound by `partial`
+        operation = f"list_{name}"
+        window = {"limit": _PAGE, "offset": offset} if paged or offset else {}
+        params: dict[str, str | int] = {"userId": self._user_id, **window}
+        answer = await self._turn.request("GET", f"/management/{name}", operation=operation, params=params)
+        self._count(operation, answer)
+        found = read_page(self._turn, operation, answer, kind, name, offset=offset, check=self._check_owner)
+        return found, _PAGE if window else None
 
     def _check_owner(self, item: _Item) -> None:
         if self._ids is not None and item.user_id is not None and str(item.user_id) not in self._ids:

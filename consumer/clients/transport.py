@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -23,8 +23,12 @@ from consumer.ops.metrics import Metrics
 _encode = msgspec.json.Encoder().encode  # keeps a `msgspec.Raw` as it came
 
 
+@lru_cache(maxsize=4096)
 def segment(text: str) -> str:
-    """Return the text as one path segment, with nothing safe (`docs/reference/mailmojo.md`, basics)."""
+    """Return the text as one path segment, with nothing safe (`docs/reference/mailmojo.md`, basics).
+
+    Kept for a while, since one sync asks for the same user and address six times.
+    """
     return quote(text, safe="")
 
 

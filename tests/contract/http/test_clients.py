@@ -6,11 +6,12 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohappyeyeballs import AddrInfoType
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -29,12 +30,19 @@ PATIENCE = 10.0
 Opened = Callable[..., Awaitable[HttpClient]]
 
 
+def _narrow(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return made
+
+
 def new_session(
-    *, context: ssl.SSLContext | None = None, pool: int = 100, connect: float = 5.0
+    *, context: ssl.SSLContext | None = None, pool: int = 100, connect: float = 5.0, narrow: bool = False
 ) -> aiohttp.ClientSession:
-    """Return a session as `open_session` makes it, but with a limit of connections."""
+    """Return a session as `open_session` makes it, with a limit of connections and, if `narrow`, small buffers."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=pool, ssl=context or True),
+        connector=aiohttp.TCPConnector(limit=pool, ssl=context or True, socket_factory=_narrow if narrow else None),
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=BoundedResponse,
         auto_decompress=False,
@@ -58,8 +66,9 @@ async def open_client(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
         context: ssl.SSLContext | None = None,
         pool: int = 100,
         proxy: str | None = None,
+        narrow: bool = False,
     ) -> HttpClient:
-        session = new_session(context=context, pool=pool, connect=connect)
+        session = new_session(context=context, pool=pool, connect=connect, narrow=narrow)
         sessions.append(session)
         url = server if isinstance(server, str) else f"{'https' if context else 'http'}://127.0.0.1:{server.port}"
         kind: type[HttpClient] = ConnectionClient if request.param == "connection" else SessionClient
@@ -479,6 +488,31 @@ async def test_a_server_that_never_reads_a_large_body_is_given_up_in_time(open_c
         client = await open_client(f"http://127.0.0.1:{deaf.getsockname()[1]}", total=0.5)
         with pytest.raises(TimeoutError):
             await client.request("POST", "/x", TOKEN, os.urandom(1_000_000))
+
+
+@pytest.mark.parametrize("given_up", ["in time", "by a cancellation"])
+async def test_no_byte_of_a_write_leaves_after_it_was_given_up(open_client: Opened, given_up: str) -> None:
+    body = bytes(1_000_000)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = await open_client(address, total=0.5 if given_up == "in time" else PATIENCE, narrow=True)
+        request = asyncio.create_task(client.request("PATCH", "/x", TOKEN, body))
+        peer, _ = await loop.sock_accept(listener)
+        with peer:
+            received = len(await loop.sock_recv(peer, 1000))
+            if given_up == "by a cancellation":
+                request.cancel()
+            with pytest.raises(TimeoutError if given_up == "in time" else asyncio.CancelledError):
+                await request
+            with suppress(ConnectionResetError):
+                while received < len(body) and (data := await loop.sock_recv(peer, 65536)):
+                    received += len(data)
+    assert received < len(body)  # what the kernel had taken by then
 
 
 async def test_ten_thousand_requests_leak_neither_connections_nor_descriptors(open_client: Opened) -> None:

@@ -42,7 +42,9 @@ async def test_without_a_part_of_aiohttp_every_request_goes_through_client_sessi
             async with open_clients(load(sandbox.environment), metrics) as clients:
                 clients.set_share(1)
                 await clients.sesamy.users(0, 10)
-    assert used == [SessionClient, client]  # the token, and the request
+                await clients.account_fields.look()
+    assert used[:2] == [SessionClient, client]  # the token, and the request
+    assert set(used[2:]) == {SessionClient}  # the account fields
     assert metrics.registry.get_sample_value("sesamy_mailmojo_http_fallback") == gauge
     warnings = [line for line in lines if line["event"] == "http.fallback"]
     assert len(warnings) == gauge
