@@ -19,8 +19,8 @@ from consumer.sync.flight import LoneFlight
 from consumer.sync.syncer import Syncer
 
 
-async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: bool) -> list[Result]:
-    """Sync these users, or with `dry_run` tell what would be written.
+async def sync_here(settings: Settings, user_ids: Sequence[str], results: list[Result], *, dry_run: bool) -> None:
+    """Sync these users, or with `dry_run` find what would be written, and append the result of each to `results`.
 
     Raises:
         Failure: the group has members (they may sync the same users), or Kafka cannot tell.
@@ -34,7 +34,6 @@ async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: boo
         clients.set_share(1.0)
         rules = rules_of(settings)
         syncer = Syncer(clients.sesamy, clients.mailmojo, clients.account_fields, rules, metrics, dry_run=dry_run)
-        results = []
         for user_id in user_ids:
             if admin:
                 await _refuse_beside_service(settings, admin)
@@ -42,7 +41,6 @@ async def sync_here(settings: Settings, user_ids: Sequence[str], *, dry_run: boo
                 results.append(await (_preview(syncer, user_id) if dry_run else _sync(syncer, user_id)))
             except (ApiError, UnreadableState) as error:
                 results.append(Result(user_id, "failed", detail=mask_addresses(str(error))))
-        return results
 
 
 async def _refuse_beside_service(settings: Settings, admin: AIOKafkaAdminClient) -> None:

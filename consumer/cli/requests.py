@@ -79,8 +79,13 @@ async def open_requester(settings: Settings, *, report: bool = False) -> AsyncIt
         await kafka.stop(producer)
 
 
-async def wait(settings: Settings, requests: Collection[Request], timeout: float) -> dict[Request, str | None]:  # noqa: ASYNC109 - its user's option
-    """Wait until the group has done the requests; return the result of each that is done after `timeout` seconds.
+async def wait(
+    settings: Settings,
+    requests: Collection[Request],
+    timeout: float,  # noqa: ASYNC109 - its user's option
+    done: dict[Request, str | None],
+) -> None:
+    """Wait until the group has done the requests, at most `timeout` seconds, and put the result of each into `done`.
 
     The result is None where the service did not tell it: it does not know such requests (an older version), or its
     partition was taken over in between.
@@ -88,7 +93,6 @@ async def wait(settings: Settings, requests: Collection[Request], timeout: float
     Raises:
         Failure: Kafka cannot be reached.
     """
-    done: dict[Request, str | None] = {}
     end = asyncio.get_running_loop().time() + timeout
     async with kafka.admin(settings.kafka) as client:
         while True:
@@ -97,7 +101,7 @@ async def wait(settings: Settings, requests: Collection[Request], timeout: float
                 if request not in done and _is_done(request, commits):
                     done[request] = _result(request, commits[request.partition])
             if len(done) == len(requests) or asyncio.get_running_loop().time() >= end:
-                return done
+                return
             await asyncio.sleep(_LOOK_EVERY)
 
 

@@ -8,7 +8,9 @@ from msgspec import to_builtins
 
 from consumer import kafka
 from consumer.cli import output, requests
+from consumer.cli.exit_codes import DONE, FAILED, INTERRUPTED
 from consumer.cli.in_process import sync_here
+from consumer.cli.interrupting import interruptible
 from consumer.cli.loading import is_dry_run, load_settings
 from consumer.cli.sync_result import Result, outcome_of
 from consumer.event_loop import run_loop
@@ -27,20 +29,28 @@ def execute(args: argparse.Namespace) -> int:
 
     logs.configure(settings.log)
     user_ids = list(dict.fromkeys(args.user_ids))
+    results: list[Result] = []
     if in_process:
-        results = run_loop(sync_here(settings, user_ids, dry_run=args.dry_run))
+        ended = run_loop(interruptible(sync_here(settings, user_ids, results, dry_run=args.dry_run)))
     else:
-        results = run_loop(_through_topic(settings, user_ids, None if args.no_wait else args.timeout))
+        ended = run_loop(_through_topic(settings, user_ids, None if args.no_wait else args.timeout, results))
     for result in results:
         if args.json:
             output.print_json(to_builtins(result))
         else:
             output.line(result.line)
-    return 1 if any(result.status in _BAD for result in results) else 0
+    if not ended:
+        return INTERRUPTED
+    return FAILED if any(result.status in _BAD for result in results) else DONE
 
 
-async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: float | None) -> list[Result]:  # noqa: ASYNC109 - the option
-
+async def _through_topic(
+    settings: Settings,
+    user_ids: Sequence[str],
+    timeout: float | None,  # noqa: ASYNC109 - the option
+    results: list[Result],
+) -> bool:
+    """Append the result of each user to `results`; return False when a signal ended the wait for them."""
     topic, letters = settings.kafka.topic, settings.kafka.dead_letter_topic
     async with kafka.admin(settings.kafka) as client:
         partitions = await kafka.count_partitions(client, {topic, letters})
@@ -53,22 +63,26 @@ async def _through_topic(settings: Settings, user_ids: Sequence[str], timeout: f
 
     if timeout is None:
         stored = await requests.put(settings, user_ids)
-        return [Result(request.user_id, "requested") for request in stored]
+        results += [Result(request.user_id, "requested") for request in stored]
+        return True
+    done: dict[requests.Request, str | None] = {}
     async with requests.DeadLetterWatch(settings.kafka, partitions[letters]) as watch:
         stored = await requests.put(settings, user_ids, report=True)
-        done = await requests.wait(settings, stored, timeout)
+        ended = await interruptible(requests.wait(settings, stored, timeout, done))
+        if not ended:
+            await requests.wait(settings, stored, 0, done)  # one last look
         failed = await watch.find(stored)
-    results = []
     for request in stored:
         outcome = done.get(request)
         if letter := failed.get(request):
             result = Result(request.user_id, "dead_lettered", letter.reason, letter.error)
         elif request not in done:
             place = f"partition {request.partition}, offset {request.offset}"
-            result = Result(request.user_id, "waiting", detail=f"not done after {timeout:g} s ({place})")
+            when = f"after {timeout:g} s" if ended else "when the command was interrupted"
+            result = Result(request.user_id, "waiting", detail=f"not done {when} ({place})")
         elif outcome is None:
             result = Result(request.user_id, "unknown", detail="done, but the service did not say how")
         else:
             result = Result(request.user_id, *outcome_of(outcome))
         results.append(result)
-    return results
+    return ended

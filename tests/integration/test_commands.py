@@ -1,6 +1,8 @@
 """The commands beside the service: `check`, `sync`, and a dry run. What only looks changes nothing."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.sandbox.contacts import SESAMY_FIELDS
+from consumer.stream.offset_map import decode
 from tests.integration.stage import VENDOR, Stage, event, stop
 from tests.kafka_broker import KafkaBroker
 from tests.kafka_client import Message
@@ -117,6 +120,25 @@ async def test_k16_sync_reports_what_became_of_each_user(stage: Stage) -> None:
         guest: {"user_id": guest, "status": "skipped", "reason": "guest"},
         unknown: {"user_id": unknown, "status": "skipped", "reason": "unknown_user"},
     }
+    await stop(service)
+
+
+async def test_sync_that_is_interrupted_reports_the_users_that_are_done(stage: Stage) -> None:
+    done, failing = stage.users(2)
+    stage.fail(api="mailmojo", key="user.0001@example.no", status=500)
+    service = await stage.service()
+    asked = stage.start("sync", done, failing)
+
+    async def is_recorded() -> bool:
+        commits = await stage.kafka.committed(stage.group, stage.topic)
+        return any(commit.offset or decode(commit.metadata, 0) for commit in commits.values())
+
+    await wait_until(is_recorded, what="a commit says that one of them is done")
+    os.kill(asked.pid, signal.SIGINT)
+    assert await asked.exit_code(30) == 130
+    assert f"{done}: created" in asked.output()
+    assert f"{failing}: waiting; not done when the command was interrupted" in asked.output()
+    stage.heal()
     await stop(service)
 
 
