@@ -161,19 +161,20 @@ class Flight:
         """Enclose a request: a write begins only with the lease, and is not cancelled."""
         if not writes:
             return _READING
-        if self._watch is None:
-            return self.writing()
-        checked_at = self._watch.now()
-        return _Watched(self.writing(), self, self._watch, checked_at)
+        watch = self._watch
+        return self.writing() if watch is None else self.writing(watch, checked_at=watch.now())
 
     def answered(self, _api: Api, _operation: str, _body: bytes, /) -> None:
         """Take note of a response that was as expected."""
 
-    def writing(self) -> "_Writing":
-        """Enclose a write phase, which nobody cancels. Raises `LeaseLost` when it must not begin."""
+    def writing(self, watch: WriteWatch | None = None, checked_at: float = 0.0) -> "_Writing":
+        """Enclose a write phase, which nobody cancels. Raises `LeaseLost` when it must not begin.
+
+        `watch` is told of its end, and of the time that it gave before the lease was checked.
+        """
         if not self._lease.may_work(self.generation):
             raise LeaseLost
-        return _Writing(self)
+        return _Writing(self, watch, checked_at)
 
     def wrote(self, audit: WriteAudit) -> None:
         """Pass the audit of an accepted write on."""
@@ -187,32 +188,17 @@ _READING: AbstractContextManager[None] = nullcontext()
 class _Writing:
     """Not made by `contextmanager`, which takes several times as long."""
 
-    __slots__ = ("_flight",)
+    __slots__ = ("_checked_at", "_flight", "_watch")
 
-    def __init__(self, flight: Flight) -> None:
-        self._flight = flight
-
-    def __enter__(self) -> None:
-        self._flight.phase = Phase.WRITING
-
-    def __exit__(self, *_: object) -> None:
-        self._flight.phase = Phase.READING
-
-
-class _Watched:
-    """A write phase whose duration is watched."""
-
-    __slots__ = ("_checked_at", "_flight", "_phase", "_watch")
-
-    def __init__(self, phase: _Writing, flight: Flight, watch: WriteWatch, checked_at: float) -> None:
-        self._phase = phase
+    def __init__(self, flight: Flight, watch: WriteWatch | None, checked_at: float) -> None:
         self._flight = flight
         self._watch = watch
         self._checked_at = checked_at
 
     def __enter__(self) -> None:
-        self._phase.__enter__()
+        self._flight.phase = Phase.WRITING
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._phase.__exit__(kind, *rest)
-        self._watch.ended(self._flight, self._checked_at, answered=kind is None)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._flight.phase = Phase.READING
+        if self._watch is not None:
+            self._watch.ended(self._flight, self._checked_at, answered=kind is None)
