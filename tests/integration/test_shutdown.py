@@ -118,7 +118,7 @@ async def test_k11_what_is_done_while_a_shutdown_drains_is_committed(stage: Stag
 
 
 _HANGING_LOOK_UP = """
-import socket, time
+import socket, sys, time
 _look_up = socket.getaddrinfo
 def getaddrinfo(host, *arguments, **options):
     if str(host).endswith(".hangs.example"):
@@ -126,10 +126,15 @@ def getaddrinfo(host, *arguments, **options):
     return _look_up(host, *arguments, **options)
 socket.getaddrinfo = getaddrinfo
 """
+_WITHOUT_UVLOOP = "sys.modules['uvloop'] = None\n"
 
 
-async def test_p3_it_ends_in_time_though_the_name_server_does_not_answer(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(_HANGING_LOOK_UP, encoding="utf-8")
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_p3_it_ends_in_time_though_the_name_server_does_not_answer(
+    stage: Stage, tmp_path: Path, loop: str
+) -> None:
+    more = _WITHOUT_UVLOOP if loop == "asyncio" else ""
+    (tmp_path / "sitecustomize.py").write_text(_HANGING_LOOK_UP + more, encoding="utf-8")
     users = stage.users(20)
     service = stage.start(
         PYTHONPATH=str(tmp_path),
