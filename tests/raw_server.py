@@ -22,7 +22,7 @@ class RawServer:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until this holds; looked at whenever a connection or a request comes or goes."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(condition)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -60,7 +60,7 @@ class ServiceProcess(Child):
         ]
         return [event for event in events if name is None or event.get("event") == name]
 
-    async def logged(self, name: str, count: int = 1, within: float = 40) -> list[dict[str, Any]]:
+    async def logged(self, name: str, count: int = 1, within: float = 60) -> list[dict[str, Any]]:
         """Wait until the log holds at least `count` events of this name, and return all of them.
 
         A thread of the process writes its log, so a line may come later than other signs of what it tells. Raises
@@ -74,13 +74,13 @@ class ServiceProcess(Child):
         await wait_until(is_logged, within, what=f"{count} events {name} in the log")
         return self.events(name)
 
-    async def admin_port(self, within: float = 40) -> int:
+    async def admin_port(self, within: float = 60) -> int:
         """Return the port that the log names; raise AssertionError with the output if the process ends before."""
         if self._port is None:
             self._port = int((await self.logged("admin.listening", within=within))[0]["port"])
         return self._port
 
-    async def get(self, path: str, within: float = 5) -> tuple[int, str]:
+    async def get(self, path: str, within: float = 20) -> tuple[int, str]:
         """Return status code and body of `path` on the admin port."""
         url = f"http://127.0.0.1:{await self.admin_port()}{path}"
         timeout = aiohttp.ClientTimeout(total=within)
@@ -102,7 +102,7 @@ class ServiceProcess(Child):
             if sample.name == f"sesamy_mailmojo_{name}" and labels.items() <= sample.labels.items()
         )
 
-    async def ready(self, within: float = 30) -> None:
+    async def ready(self, within: float = 60) -> None:
         """Wait until `/readyz` answers 200."""
 
         async def is_ready() -> bool:
@@ -115,7 +115,7 @@ class ServiceProcess(Child):
 
         await wait_until(is_ready, within, what="/readyz answers 200")
 
-    async def unready(self, what: str, within: float = 30) -> str:
+    async def unready(self, what: str, within: float = 60) -> str:
         """Wait until `/readyz` names this as what the service waits for, and return the reason."""
         reason = ""
 
@@ -129,7 +129,7 @@ class ServiceProcess(Child):
         await wait_until(is_named, within, what=f"/readyz names {what}")
         return reason
 
-    async def exit_code(self, within: float = 30) -> int:
+    async def exit_code(self, within: float = 60) -> int:
         """Wait for the end and return the exit code, negative for a signal."""
         await wait_until(lambda: self.returncode is not None, within, what="the service ends")
         assert self.returncode is not None

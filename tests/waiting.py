@@ -8,7 +8,7 @@ from collections.abc import Callable
 _INTERVAL = 0.05
 
 
-async def wait_until(predicate: Callable[[], object], within: float = 20, *, what: str) -> None:
+async def wait_until(predicate: Callable[[], object], within: float = 60, *, what: str) -> None:
     """Return when the predicate, plain or a coroutine function, holds; TimeoutError naming `what` after `within` s."""
     deadline = time.monotonic() + within
     while True:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from consumer.ops import admin
 from consumer.ops.metrics import Metrics
 from consumer.sync.evidence import Outage
 from tests.browser.pretended import HEALTHY
+
+expect.set_options(timeout=30_000)  # milliseconds; more than a busy machine needs
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]

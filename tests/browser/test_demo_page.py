@@ -24,12 +24,12 @@ async def test_the_demo_prints_an_address_that_shows_it_at_work_and_then_over(br
         page = await browser.new_page()
         await page.goto(address[1])
         await expect(page.locator("#headline")).to_have_text("Joining the consumer group")
-        await expect(page.locator("#headline")).to_have_text(re.compile("Up to date|Catching up"), timeout=15_000)
-        await expect(page.locator("#writes tbody tr")).not_to_have_count(0, timeout=15_000)
-        await expect(page.locator("#letters")).to_contain_text("malformed", timeout=15_000)
+        await expect(page.locator("#headline")).to_have_text(re.compile("Up to date|Catching up"), timeout=40_000)
+        await expect(page.locator("#writes tbody tr")).not_to_have_count(0, timeout=40_000)
+        await expect(page.locator("#letters")).to_contain_text("malformed", timeout=40_000)
         await expect(page.locator("#promises")).to_contain_text("kept")
-        await expect(page.locator("#headline")).to_have_text("No answer from the service", timeout=30_000)
+        await expect(page.locator("#headline")).to_have_text("No answer from the service", timeout=40_000)
     finally:
         if demo.returncode is None:
-            _, _ = await asyncio.wait_for(demo.communicate(), 30)
+            _, _ = await asyncio.wait_for(demo.communicate(), 60)
     assert demo.returncode == 0

@@ -97,7 +97,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
                 assert len(json.load(answer)) == 20
         finally:
             process.send_signal(signal.SIGTERM)
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "1 requests, 0 violations" in complaints
     assert json.loads(log.read_text())["operation"] == "get_list"

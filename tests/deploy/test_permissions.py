@@ -82,7 +82,7 @@ async def test_what_the_page_names_is_enough(
         async def is_stored() -> bool:
             return await run.metric("dead_letters_total") == 1
 
-        await wait_until(is_stored, 20, what="the dead letter is stored")
+        await wait_until(is_stored, what="the dead letter is stored")
         for command in (("check",), ("sync", USER), ("dead-letters", "retry", "--yes")):
             process = start(*command)
             assert await process.exit_code() == 0, process.output()

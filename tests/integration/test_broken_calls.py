@@ -80,7 +80,7 @@ async def names(service: ServiceProcess, api: str, operations: set[str]) -> dict
         calls[:] = [it for it in (await told(service))["calls"] if it["api"] == api and it["operation"] in operations]
         return bool(calls)
 
-    await wait_until(is_named, 30, what=f"/readyz names {operations}")
+    await wait_until(is_named, what=f"/readyz names {operations}")
     return calls[0]
 
 
@@ -124,8 +124,8 @@ async def live_through(stage: Stage, broken: Broken) -> None:
     assert any(broken.says in line for line in failed), check.output()
 
     stage.heal()
-    await stage.all_committed(within=20)
-    await service.ready(within=5)
+    await stage.all_committed()
+    await service.ready()
     assert await stage.dead_letters() == []
     assert stage.stale(users) == {}
     await stage.assert_sentinels(service)
@@ -149,15 +149,15 @@ async def test_a4_while_every_write_fails_users_whose_contact_is_right_complete_
     async def completed() -> bool:
         return await service.metric("events_total", outcome="unchanged") == before + len(right)
 
-    await wait_until(completed, 10, what="users whose contact is right complete")
+    await wait_until(completed, what="users whose contact is right complete")
     await asyncio.sleep(4)
     assert await stage.dead_letters() == []
     assert (await service.status())["waits"]["parked"] >= len(wrong) - 2
     stage.heal()
-    await stage.all_committed(within=15)
+    await stage.all_committed()
     assert await stage.dead_letters() == []
     assert stage.stale([*right, *wrong]) == {}
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 
@@ -172,7 +172,7 @@ async def test_a6_a_403_for_one_user_is_that_users_fault_and_costs_no_tokens(sta
     assert "list_contracts: HTTP 403" in headers(letter)["dead-letter-error"]
     assert stage.stale(users[1:]) == {}
     assert len([record for record in stage.log.records if record.api == "token"]) <= 2
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 
@@ -188,7 +188,7 @@ async def test_a7_a_400_of_sesamy_is_no_refusal_and_an_unchanged_user_is_evidenc
     assert {letter.key.decode() for letter in letters if letter.key} == set(broken)
     assert {headers(letter)["dead-letter-reason"] for letter in letters} == {"exhausted"}
     assert await service.metric("events_total", outcome="unchanged") >= len(right)
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 
@@ -202,15 +202,15 @@ async def test_a8_a_date_format_that_changes_for_everybody_is_waited_for_and_oth
     assert call["status"] == 200
     assert "contract.expiresAt" in call["reason"]
     await stage.send(*(event(user_id) for user_id in without))
-    await wait_until(lambda: not stage.stale(without), 10, what="users without such a value are synced")
+    await wait_until(lambda: not stage.stale(without), what="users without such a value are synced")
     await asyncio.sleep(4)
     assert await stage.dead_letters() == []
     for user_id in odd:
         stage.world.change(user_id, contracts=[contract | {"expiresAt": "2026-02-01"}])
-    await stage.all_committed(within=20)
+    await stage.all_committed()
     assert await stage.dead_letters() == []
     assert stage.stale(odd) == {}
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 
@@ -226,15 +226,15 @@ async def test_a21_rejected_users_delay_nobody_and_are_given_up_once_another_wri
     async def completed() -> bool:
         return await service.metric("events_total", outcome="unchanged") == before + len(right)
 
-    await wait_until(completed, 10, what="the 60 complete")
+    await wait_until(completed, what="the 60 complete")
     await asyncio.sleep(2)
     assert await stage.dead_letters() == []
     await stage.send(event(other))
-    await stage.all_committed(within=20)
+    await stage.all_committed()
     letters = await stage.dead_letters()
     assert {letter.key.decode() for letter in letters if letter.key} == set(refused)
     assert {headers(letter)["dead-letter-reason"] for letter in letters} == {"rejected"}
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 
@@ -268,7 +268,7 @@ async def test_a15_trouble_of_this_process_is_nobodys_attempt(
     service = await stage.service(SYNC_MAX_ATTEMPTS="1", KAFKA_SESSION_TIMEOUT="60")
     await stage.send(*(event(user_id) for user_id in users))
     await trouble(service)
-    await stage.all_committed(within=60)
+    await stage.all_committed()
     assert await service.logged("sync.failed")  # there was trouble
     assert await stage.dead_letters() == []
     assert stage.stale(users) == {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 DEMO = [sys.executable, "-m", "consumer", "demo"]
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:

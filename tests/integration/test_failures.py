@@ -163,7 +163,7 @@ async def live_through(stage: Stage, outage: Outage) -> None:
     assert await service.metric("events_pending") == len(users) - 1
 
     outage.end(stage)
-    await service.ready(within=10)
+    await service.ready()
     await stage.all_committed()
     assert await stage.dead_letters() == []
     assert stage.stale(users) == {}
@@ -203,7 +203,7 @@ async def test_ten_refusals_in_a_row_are_not_the_users_fault(stage: Stage) -> No
     rejected = {letter.key.decode() for letter in await stage.dead_letters() if letter.key}
     assert len(rejected) <= 10
     assert stage.stale(set(users) - rejected) == {}
-    await service.ready(within=5)
+    await service.ready()
     await stop(service)
 
 

@@ -49,7 +49,7 @@ async def removed(kafka: KafkaBroker, before: set[str]) -> None:
     async def gone() -> bool:
         return await left_behind(kafka) <= before
 
-    await wait_until(gone, 5, what="topics and group are removed")
+    await wait_until(gone, what="topics and group are removed")
 
 
 async def replaying(kafka: KafkaBroker, before: set[str]) -> None:

@@ -35,7 +35,7 @@ async def test_a_child_does_not_outlive_a_parent_that_was_killed(tmp_path: Path)
         command = [sys.executable, "-c", _DIE_BESIDE_A_CHILD, str(fifo)]
         parent = await asyncio.to_thread(subprocess.run, command, cwd=_ROOT, check=False)
         assert parent.returncode == -signal.SIGKILL
-        await wait_until(nobody_writes_any_more, 10, what="the child of the killed process ends")
+        await wait_until(nobody_writes_any_more, what="the child of the killed process ends")
     finally:
         os.close(reader)
 

@@ -20,8 +20,8 @@ async def follow(services: list[ServiceProcess], partitions: int) -> None:
         assert total <= 1 + 1e-6
         return total > 1 - 1e-6
 
-    await wait_until(assigned, 30, what=f"all {partitions} partitions are assigned")
-    await wait_until(right, 12, what=f"the shares of {partitions} partitions sum to 1")
+    await wait_until(assigned, 50, what=f"all {partitions} partitions are assigned")
+    await wait_until(right, 30, what=f"the shares of {partitions} partitions sum to 1")
 
 
 async def test_k3_partitions_added_while_two_instances_run_change_the_shares(new_stage: NewStage) -> None:

@@ -353,7 +353,7 @@ async def talk(served: Served, *parts: bytes) -> bytes:
     """Send these parts, and return all that the endpoint answers until it ends the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for part in parts:
                 writer.write(part)
                 await writer.drain()

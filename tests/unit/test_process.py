@@ -76,7 +76,7 @@ def catches(process: int, number: int) -> bool:
 
 
 def until_it_catches(process: int, number: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not catches(process, number):
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -110,7 +110,7 @@ def test_p2_a_signal_during_the_imports_ends_the_process_in_order(
     process = start(*arguments, KAFKA_BOOTSTRAP_SERVERS=mute_broker)
     until_it_catches(process.pid, signal.SIGHUP)  # the last of them, long before the last import
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in said
 
@@ -124,10 +124,10 @@ def test_p2_a_signal_while_kafka_does_not_answer_ends_the_service_in_order(
     started = json.loads(process.stderr.readline())
     process.send_signal(number)
     began = time.monotonic()
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, started["event"]) == (0, "service.started")
     assert [json.loads(line)["event"] for line in said.splitlines()] == ["service.stopped"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert {"version", "topic", "group", "list", "dry_run"} <= started.keys()
 
 
@@ -149,7 +149,7 @@ def test_p2_the_first_process_of_a_container_obeys_sigterm(mute_broker: str) -> 
     try:
         until_it_catches(int(first), signal.SIGHUP)
         os.kill(int(first), signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     finally:
         with suppress(ProcessLookupError):
             os.kill(int(first), signal.SIGKILL)
@@ -164,7 +164,7 @@ def test_p2_nohup_keeps_its_meaning(mute_broker: str) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.communicate(timeout=0.5)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -210,7 +210,7 @@ async def test_a_service_that_has_begun_is_not_cancelled_by_signals() -> None:
         for number in SIGNALS:
             os.kill(os.getpid(), number)
             await asyncio.sleep(0)
-        await asyncio.wait_for(stop.requested.wait(), 5)
+        await asyncio.wait_for(stop.requested.wait(), 60)
 
 
 async def test_a_service_that_starts_is_left_by_the_first_signal() -> None:
@@ -330,7 +330,7 @@ def test_p1_a_log_that_is_not_read_does_not_hold_up_the_end(stderr: str, mute_br
     try:
         time.sleep(1.5)
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         process.wait()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 5.0
+_PATIENCE = 60.0
 """Real seconds to wait for a thread when no timer is set; longer is a deadlock."""
 
 

@@ -22,7 +22,7 @@ async def started(folder: Path, code: str) -> Child:
     """Return a Python process that has said something."""
     output = folder / "output"
     child = Child([sys.executable, "-c", code], output=output)
-    await wait_until(lambda: output.stat().st_size > 0, 20, what="its first word")
+    await wait_until(lambda: output.stat().st_size > 0, what="its first word")
     return child
 
 
@@ -56,7 +56,7 @@ async def test_instances_end_though_the_wait_for_their_end_is_cancelled(tmp_path
 
 async def test_a_sandbox_that_ended_before_it_was_told_to_left_no_whole_log(tmp_path: Path) -> None:
     child = Child(["true"], output=tmp_path / "output")
-    await wait_until(lambda: child.returncode is not None, 20, what="its end")
+    await wait_until(lambda: child.returncode is not None, what="its end")
     said = _Announcement(environment={}, control_url="http://127.0.0.1:1")
     async with aiohttp.ClientSession() as session:
         with pytest.raises(Failure, match="the sandbox ended with exit code 0; its log is not whole"):

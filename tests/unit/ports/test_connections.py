@@ -33,7 +33,7 @@ class Client:
         length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
         return int(head.split()[1]), await self.reader.readexactly(length)
 
-    async def ended(self, within: float = 5.0) -> bool:
+    async def ended(self, within: float = 30.0) -> bool:
         """Wait until the server ends the connection, and return whether it does so in time."""
         try:
             async with asyncio.timeout(within):

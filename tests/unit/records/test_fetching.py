@@ -68,7 +68,7 @@ async def fetching_from(broker: Broker, *, committed: bool = True) -> AsyncItera
 
 async def read(broker: Broker, count: int, **more: Any) -> list[Fetched]:
     records: list[Fetched] = []
-    async with asyncio.timeout(10), fetching_from(broker, **more) as found:
+    async with asyncio.timeout(60), fetching_from(broker, **more) as found:
         while len(records) < count:
             for batch_of_one in (await found.fetched_records([], 0.1)).values():
                 records += batch_of_one
@@ -134,7 +134,7 @@ async def test_records_of_an_aborted_transaction_are_left_out_of_what_is_committ
 
 
 async def test_a_poll_returns_no_more_records_than_asked_for() -> None:
-    async with asyncio.timeout(10), fetching_from(Broker({PLACE: [events(10, 0, CODECS["zstd"])]})) as found:
+    async with asyncio.timeout(60), fetching_from(Broker({PLACE: [events(10, 0, CODECS["zstd"])]})) as found:
         polls = [await found.fetched_records([], 0.5, 4) for _ in range(3)]
 
     assert [[record.offset for record in poll[PLACE]] for poll in polls] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -143,7 +143,7 @@ async def test_a_poll_returns_no_more_records_than_asked_for() -> None:
 async def test_k8_a_poll_returns_no_more_than_some_megabytes_and_the_next_goes_on_from_there() -> None:
     broker = Broker({PLACE: [batch([(b"k", bytes(1 << 20), ())] * 20, 0, CODECS["gzip"])]})
     sizes, offsets = list[int](), list[int]()
-    async with asyncio.timeout(10), fetching_from(broker) as found:
+    async with asyncio.timeout(60), fetching_from(broker) as found:
         while len(offsets) < 20:
             records = [record for part in (await found.fetched_records([], 0.5)).values() for record in part]
             offsets += [record.offset for record in records]
@@ -157,7 +157,7 @@ async def test_k8_a_poll_returns_no_more_than_some_megabytes_and_the_next_goes_o
 async def test_a_single_record_can_be_asked_for() -> None:
     broken = placed(events(2), 1)
     broken[-1] ^= 1
-    async with asyncio.timeout(10), fetching_from(Broker({PLACE: [events(1), broken, events(1, 3)]})) as found:
+    async with asyncio.timeout(60), fetching_from(Broker({PLACE: [events(1), broken, events(1, 3)]})) as found:
         records = [await found.next_record([]) for _ in range(3)]
 
     assert [record.offset for record in records] == [0, 1, 3]
