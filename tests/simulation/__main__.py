@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if findings:
             failed += 1
             _say(_complaint(draw(seed, instances=args.instances, faults=args.faults), findings))
+            if args.fail_fast:
+                break
         if (now := time.monotonic()) - shown > _PROGRESS:
             shown = now
             _say(f"{done} of {len(seeds)} seeds, {failed} failed, {done / (now - began):.2f} seeds/s")
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happened, line by line")
     parser.add_argument("--look", action="store_true", help="say of each seed how many steps it took, and its hash")
     parser.add_argument("--reduce", action="store_true", help="leave out what the seed fails without")
+    parser.add_argument("--fail-fast", action="store_true", help="end with the first seed that fails")
     parser.add_argument("--instances", type=int, metavar="N", help="so many instances (default: the seed's)")
     parser.add_argument("--faults", type=int, metavar="N", help="so many faults (default: the seed's)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")

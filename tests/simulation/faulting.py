@@ -160,6 +160,7 @@ class Faulting:
         if host.name not in self._freezing or address is None or host.frozen:
             return
         lasts = self._freezing.pop(host.name)
+        self.end = max(self.end, self._timeline.now + lasts)
         self.late.add(address)
         self._world.trace.tell(host.name, f"freezes for {lasts:g} s between the check and the write")
         host.freeze()

@@ -98,9 +98,11 @@ class Simulation:
             self._begin()
             scenario = self.scenario
             self.timeline.run_until(max(scenario.seconds, self.faulting.end))
+            # A process that stood still up to now has a moment to notice it.
+            self.timeline.run_until(max(self.timeline.now, self.faulting.end) + 1.0)
             quiet = self.timeline.now
             self._trickle(self._ends())
-            while (self._missing() or self._has_late_writes()) and self.timeline.now < quiet + PATIENCE:
+            while (self._missing() or self._is_busy()) and self.timeline.now < quiet + PATIENCE:
                 self.timeline.run_until(self.timeline.now + 0.5)
             if missing := self._missing():
                 self.findings.append(f"stuck: not done {PATIENCE:g} s after the last fault: {missing}")
@@ -231,9 +233,9 @@ class Simulation:
         ends = {number: self.cluster.log(TOPIC, number).end for number in range(self.scenario.partitions)}
         return {number: end for number, end in ends.items() if end}
 
-    def _has_late_writes(self) -> bool:
-        """Return whether an instance has still to ask for a sync of somebody to whom it wrote too late."""
-        return any(process.late_users() for process in self.running.values())
+    def _is_busy(self) -> bool:
+        """Return whether an instance stands still, or has still to ask for a sync of whom it wrote to too late."""
+        return any(process.host.frozen or process.late_users() for process in self.running.values())
 
     def _missing(self, ends: dict[int, int] | None = None) -> dict[int, tuple[int, int]]:
         """Return the partitions that are not committed up to these ends, or the last events: both offsets."""
