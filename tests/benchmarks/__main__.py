@@ -80,6 +80,7 @@ def _measured(args: argparse.Namespace, argv: Sequence[str] | None) -> Report:
             finally:
                 _LAST.parent.mkdir(exist_ok=True)
                 _LAST.write_bytes(report.as_json(told))
+                say(f"every turn is in {_LAST.relative_to(ROOT)}; --read shows it again")
         return told
 
 

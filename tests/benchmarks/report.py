@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -93,7 +94,7 @@ def as_markdown(report: Report) -> str:
     loads = list(dict.fromkeys(turn.load for turn in report.results.turns))
     even, fleet, hot = ([load for load in loads if kind(load) == wanted] for wanted in ("even", "fleet", "hot"))
     about = report.machine
-    rounds = max((len(report.results.of(load, SERVICE.name)) for load in loads), default=0)
+    rounds = max(Counter((turn.load, turn.contestant) for turn in report.results.turns).values(), default=0)
     head = (
         f"Measured {about.date} at commit {report.commit} with `{report.command}`: medians of {rounds} interleaved "
         f"rounds · {about.cpu}, {about.cores} cores, {about.memory_gib} GiB, {about.system} · Python {about.python}, "
@@ -102,15 +103,16 @@ def as_markdown(report: Report) -> str:
     )
     parts = [
         head,
-        *(f"**{name} dropped out.** {reason}" for name, reason in report.results.dropped),
+        *(f"**{name} dropped out.** {' '.join(reason.split())[:300]}" for name, reason in report.results.dropped),
     ]
     if even:
         parts += ["**One process: events a second · CPU µs an event · cores**", _rates(report, even)]
     if fleet:
         head = f"**{CORES} processes, one per core: events a second · CPU µs an event · cores, together**"
         parts += [head, _rates(report, fleet)]
-    if even or fleet:
-        parts += ["**This service ÷ the other: events a second · CPU an event**", _ratios(report, [*even, *fleet])]
+    raced = [*even, *fleet]
+    if contestants_of(report, raced)[:1] == [SERVICE.name]:
+        parts += ["**This service ÷ the other: events a second · CPU an event**", _ratios(report, raced)]
     for load in hot:
         parts += [f"**{load.title} of {load.users:,}: events of hot users wait for one another**", _hot(report, load)]
     if report.kills:
@@ -149,7 +151,7 @@ def ratios(ours: Sequence[Turn], theirs: Sequence[Turn]) -> tuple[float, float] 
     The medians of the ratios by round, not the ratios of the medians: the turns of a round follow one another, and
     the machine's speed may have changed by the next round. None without a common round.
     """
-    pairs = list(zip(ours, theirs, strict=False))
+    pairs = [(our, their) for our, their in zip(ours, theirs, strict=False) if their.cpu]
     if not pairs:
         return None
     return (

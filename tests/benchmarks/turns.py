@@ -12,7 +12,7 @@ from tests.benchmarks.contestants import Contestant
 from tests.benchmarks.fake_process import FakeProcess
 from tests.benchmarks.loads import Load
 from tests.benchmarks.runner import Runner, Site, running
-from tests.benchmarks.usage import usage_of
+from tests.benchmarks.usage import TICK, usage_of
 
 CORES = os.cpu_count() or 1
 _SETTLE = 0.3
@@ -106,7 +106,7 @@ async def take_turn(runner: Runner, load: Load, fake: FakeProcess) -> Turn:
         events=load.events,
         requests=state.requests,
         seconds=state.seconds,
-        cpu=after.cpu - before.cpu,
+        cpu=max(after.cpu - before.cpu, TICK),
         fake_cpu=fake_after.cpu - fake_before.cpu,
         peak_rss=after.peak_rss,
         violations=state.violations,

@@ -7,6 +7,8 @@ from pathlib import Path
 from msgspec import Struct
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+TICK = 1 / _TICKS
+"""Seconds: the least CPU that can be told from none."""
 
 
 class Usage(Struct, frozen=True):

@@ -62,6 +62,7 @@ def test_a_ratio_is_that_of_turns_of_the_same_round() -> None:
     assert ratios(ours, theirs) == (0.75, 0.5)
     assert ratios(ours, theirs[:1]) == (0.75, 0.5), "of the rounds that both have"
     assert ratios(ours, []) is None
+    assert ratios(ours, [turn(cpu=0)]) is None, "too short to be measured"
 
 
 def test_the_tables_show_medians_and_ratios() -> None:
@@ -84,7 +85,7 @@ def test_the_tables_show_medians_and_ratios() -> None:
 
 
 def test_who_dropped_out_is_named_with_the_reason() -> None:
-    results = Results(turns=[turn(), turn(BARE.name)], dropped=[(FRANZ.name, "There is no `go` in PATH")])
+    results = Results(turns=[turn(), turn(BARE.name)], dropped=[(FRANZ.name, "There is no `go`\n  in PATH")])
     text = as_markdown(told(results=results))
     assert "**franz-go dropped out.** There is no `go` in PATH" in text
     assert as_markdown(told()).startswith("Measured"), "nothing was measured, and that is no crash"
