@@ -33,7 +33,7 @@ def test_a_day_is_the_one_in_the_time_zone(text: str, zone: str, expected: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["soon", "", "2025-13-01", "2025-11-10T25:00:00Z", "1762776000", "1762776000000", "17627760"]
+    "text", ["soon", "", "2025-13-01", "2025-11-10T25:00:00Z", "1762776000", "1761112012345", "17627760"]
 )
 def test_what_is_no_time_names_the_field_and_not_the_value(text: str) -> None:
     with pytest.raises(UnreadableState, match=r"^contract\.nextBillAt is not an ISO 8601 time$") as raised:

@@ -149,3 +149,23 @@ def test_a_log_without_a_commit_may_be_a_new_one_so_nothing_done_before_counts(b
     books.begin(2, {0: (10, None)})
 
     assert books.read(10, 11) == [True, True]
+
+
+def test_p4_what_was_done_is_known_after_two_rebalances_in_a_row(books: Books) -> None:
+    books.read(10, 11)
+    books.finish(10)
+    for generation in (2, 3):  # the partition had no leader in the second one
+        books.close()
+        books.begin(generation, {}, waiting={0})
+    books.start(0, 10, "")
+
+    assert books.read(10, 11) == [False, True]
+
+
+def test_p4_the_map_of_a_commit_is_made_for_its_offset_also_when_nothing_was_done_since() -> None:
+    ledger = Books()
+    ledger.begin(1, {0: (0, offset_map.encode(0, [5]))})
+    for position in (0, 2):
+        offset, metadata = ledger.commit_plan({0: position})[0]
+
+        assert (offset, offset_map.decode(metadata, offset)) == (position, {5})

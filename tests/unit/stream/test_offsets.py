@@ -250,3 +250,15 @@ class Books(RuleBasedStateMachine):
 
 
 TestBooks = Books.TestCase
+
+
+def test_an_operator_who_resets_the_group_to_an_earlier_commit_has_everything_done_again() -> None:
+    books = PartitionOffsets(0)
+    for offset in range(4):
+        books.deliver(offset)
+        books.complete(offset)
+        books.sending(offset + 1)
+        books.answered(offset + 1)
+    successor = books.successor(2, [])
+
+    assert [successor.deliver(offset) for offset in (2, 3, 4)] == [True, True, True]

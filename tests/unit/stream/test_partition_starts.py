@@ -151,3 +151,16 @@ async def test_an_error_that_nobody_expected_is_not_kept_quiet() -> None:
     await asyncio.sleep(1)
     with pytest.raises(ZeroDivisionError):
         cluster.starts.take()
+
+
+@in_virtual_time
+async def test_what_was_found_and_not_taken_before_the_end_counts_for_nothing() -> None:
+    cluster = Cluster()
+    cluster.hanging = {2}
+    found: list[None] = []
+    cluster.starts.begin([0, 2], lambda: found.append(None))
+    await asyncio.sleep(30)
+    assert found
+    assert cluster.starts.waiting
+    await cluster.starts.end()
+    assert (cluster.starts.take(), cluster.starts.waiting) == ({}, {})

@@ -75,6 +75,8 @@ class Bench:
         self.reads_can_be_cancelled = True
         self.read_takes = self.write_takes = 0.0
         self.leaders = {0: 1, 1: 1}
+        self.lookups = 0
+        """How often it was asked where partitions start."""
         self.polls: list[int] = []
         self.queues = UserQueues(
             self.membership, Open(), concurrency=64, linger=LINGER, coalesce=True, clock=now, watch=None
@@ -118,6 +120,7 @@ class Bench:
     # Where partitions start (`Lookup`), and the dead-letter topic (`DeadLetters`).
 
     async def layout(self) -> Layout:
+        self.lookups += 1
         return Layout(self.leaders, {})
 
     async def find(self, partitions: Iterable[int], _layout: Layout) -> dict[int, Start]:
@@ -669,3 +672,18 @@ async def test_close_disconnects_where_it_never_ran() -> None:
     bench = Bench()
     await bench.source.close()
     assert bench.consumer.stopped
+
+
+@in_virtual_time
+async def test_a_revoke_ends_the_search_for_the_starts_of_its_partitions() -> None:
+    bench = Bench()
+    bench.leaders = {0: -1, 1: 1}
+    async with bench.open():
+        await bench.consumer.assign(0)
+        await asyncio.sleep(5)
+        assert list(bench.source.waiting()) == [0]
+        await bench.consumer.revoke()
+        lookups = bench.lookups
+        await asyncio.sleep(30)
+        assert bench.source.waiting() == {}
+        assert bench.lookups == lookups

@@ -471,3 +471,17 @@ async def test_a_user_who_was_given_up_is_forgotten_by_the_evidence() -> None:
     assert bench.letters
     assert state.is_new("email|1")
     assert state.is_idle
+
+
+@in_virtual_time
+async def test_a_trial_that_ends_without_a_result_gives_its_turn_to_another_user() -> None:
+    bench = Bench()
+    call = call_of(REFUSED)
+    for user_id in ("email|2", "email|3"):
+        bench.time += 10
+        bench.evidence.failed(user_id, call, Failure(began=bench.time, status=503, text="HTTP 503"))
+    assert bench.evidence.is_down(call)
+    bench.meanwhile = lambda flight: flight.sending(*call, writes=True)  # type: ignore[arg-type]
+    bench.others_succeed = False
+    await bench.fly(LeaseLost())
+    bench.evidence.admit("email|4", call)

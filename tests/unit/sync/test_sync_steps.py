@@ -382,3 +382,16 @@ async def test_a_preview_tells_what_a_sync_would_do_and_writes_nothing() -> None
     bench.apis.contacts[MAIL]["custom"] = {}
     assert (await bench.syncer.preview("kari")).outcome is Outcome.UPDATED
     assert bench.apis.count("add_subscriber") == 1
+
+
+@in_virtual_time
+async def test_each_request_that_was_answered_is_evidence() -> None:
+    bench = Bench()
+    await bench.sync()
+    for call in (
+        ("sesamy", "get_user"),
+        ("sesamy", "list_contracts"),
+        ("mailmojo", "get_contact"),
+        ("mailmojo", "add_subscriber"),
+    ):
+        assert "kari" in [success.user_id for success in bench.evidence.state(call).recent()]  # type: ignore[arg-type]
