@@ -14,11 +14,14 @@ DEMO := $(VENV)/installed-demo
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-test: lint ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
-	$(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/soak $(TEST_ARGS)
+test: lint test-unit ## lint, types and every test (those with a real Kafka need Java 17 and Maven)
+	$(BIN)/pytest --ignore=tests/unit --ignore=tests/contract --ignore=tests/simulation --ignore=tests/benchmarks \
+	  --ignore=tests/soak -m "not simulated" $(TEST_ARGS)
 
-test-unit: $(DEV) ## the tests that need neither Java nor a browser
-	$(BIN)/pytest tests/unit tests/contract tests/simulation tests/kafka_behaviour -m "not kafka" $(TEST_ARGS)
+test-unit: $(DEV) ## the tests that need neither Java nor a browser, and what they cover of stream, sync and clients
+	$(BIN)/coverage run -m pytest tests/unit tests/contract $(TEST_ARGS)
+	$(if $(TEST_ARGS),,$(BIN)/coverage report)
+	$(BIN)/pytest tests/simulation tests/kafka_behaviour -m "not kafka" $(TEST_ARGS)
 
 test-kafka: $(DEV) ## the tests with a real Kafka
 	$(BIN)/pytest tests/integration tests/chaos tests/kafka_behaviour -m "not simulated" $(TEST_ARGS)
