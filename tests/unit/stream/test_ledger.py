@@ -168,4 +168,4 @@ def test_p4_the_map_of_a_commit_is_made_for_its_offset_also_when_nothing_was_don
     for position in (0, 2):
         offset, metadata = ledger.commit_plan({0: position})[0]
 
-        assert (offset, offset_map.decode(metadata, offset)) == (position, {5})
+        assert (offset, offset_map.decode(metadata, offset)) == (position, frozenset({5}))

@@ -394,4 +394,4 @@ async def test_each_request_that_was_answered_is_evidence() -> None:
         ("mailmojo", "get_contact"),
         ("mailmojo", "add_subscriber"),
     ):
-        assert "kari" in [success.user_id for success in bench.evidence.state(call).recent()]  # type: ignore[arg-type]
+        assert "kari" in [success.user_id for success in bench.evidence.state(call).recent()]
