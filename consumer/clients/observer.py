@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 
 from consumer.clients.bounds import Progress, ResponseTooLargeError, UnreadableResponseError
 from consumer.clients.errors import Api, ApiError, LocalFault, TooLarge, Unavailable, Unreachable
@@ -104,10 +104,23 @@ def _is_local(error: Exception) -> bool:
     return not isinstance(error, aiohttp.ClientError | HttpProcessingError | ValueError | OSError | EOFError)
 
 
+def _is_malformed_body(error: Exception) -> bool:
+    """Tell a body that breaks the protocol from one that breaks off.
+
+    aiohttp reports the former as the parser's own error only if it arrives in one piece with the head.
+    """
+    cause = error.__cause__
+    return (
+        isinstance(error, aiohttp.ClientPayloadError)
+        and isinstance(cause, HttpProcessingError)
+        and not isinstance(cause, PayloadEncodingError)
+    )
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"the server's certificate is not trusted: {error.certificate_error}"
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError) or _is_malformed_body(error):
         return "a response that is not valid HTTP"
     cause = _cause(error)
     if isinstance(cause, ssl.SSLError):

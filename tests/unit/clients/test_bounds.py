@@ -50,14 +50,15 @@ WITHOUT_END: dict[str, tuple[Script, str]] = {
     "chunks of one byte": (after(CHUNKED, b"1\r\nx\r\n" * 10_000), "more than 20000 lines, chunks and pieces"),
     "chunks of one byte, one line break each": (
         after(CHUNKED, b"1\nx\n" * 10_000),
-        "ClientPayloadError|more than 20000",
+        "not valid HTTP|more than 20000",
     ),
     "chunks with long extensions": (after(CHUNKED, b"1;" + b"a" * 4000 + b"\r\nx\r\n"), "more than 2097152 bytes"),
     "a body without a length": (after(OK + b"\r\n", b"x" * 65_536), "a body of more than 1048576 bytes"),
     "large chunks": (after(CHUNKED, b"10000\r\n" + b"x" * 65_536 + b"\r\n"), "a body of more than 1048576 bytes"),
     "headers": (after(OK, b"X-A: " + b"y" * 4000 + b"\r\n"), "not valid HTTP|more than 2097152 bytes"),
     "one header": (after(OK + b"X-A: ", b"y" * 65_536), "not valid HTTP|more than 2097152 bytes"),
-    "trailers": (after(CHUNKED + b"0\r\n", b"X-A: y\r\n" * 1000), "not valid HTTP|ClientPayloadError|more than 20000"),
+    # Lines long enough for the parser's own bounds to come first; in one piece with the head or not.
+    "trailers": (after(CHUNKED + b"0\r\n", b"X-A: " + b"y" * 4000 + b"\r\n"), "a response that is not valid HTTP"),
     "a compressed body": (
         after(OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x")[:10], b"\x00" * 65_536),
         "a body",
