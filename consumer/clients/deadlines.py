@@ -1,4 +1,4 @@
-"""One time-out for all requests of an API, with one timer in all: a timer for each took a tenth of a sync's CPU."""
+"""One time-out for all requests of an HTTP client, with one timer in all (5 % of their CPU, `docs/performance.md`)."""
 
 import asyncio
 from types import TracebackType
