@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from consumer.kafka_factory import AIOKAFKA, KafkaFactory
 from tests.kafka_behaviour.world import World, eventually
@@ -37,7 +38,21 @@ class RealWorld(World):
         return AIOKAFKA
 
     def run(self, behaviour: Coroutine[Any, Any, None]) -> None:
-        asyncio.run(behaviour)
+        async def main() -> None:
+            await eventually(self._is_served)  # a broker that was frozen or killed before is let in again first
+            await behaviour
+
+        asyncio.run(main())
+
+    async def _is_served(self) -> bool:
+        admin = self.factory.admin(bootstrap_servers=self._broker.bootstrap)
+        try:
+            await admin.start()
+            return len(admin._client.cluster.brokers()) == len(self._nodes)
+        except KafkaError:
+            return False
+        finally:
+            await admin.close()
 
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         await self._broker.create_topic(name, partitions, config)

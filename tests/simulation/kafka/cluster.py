@@ -17,6 +17,8 @@ from tests.simulation.kafka.topics import NO_LEADER, UNKNOWN_TOPIC_OR_PARTITION,
 from tests.simulation.timeline import Timeline
 
 _EPOCH_MS: Final = 1_762_776_000_000
+_BROKER_SESSION: Final = 9.0
+"""Seconds until a node that is frozen is fenced: `broker.session.timeout.ms`."""
 
 Committed = Callable[[str, str, int, Mapping[Place, Commit]], None]
 """Told of a commit that was accepted: group, member, generation, offsets."""
@@ -149,7 +151,7 @@ class Cluster:
         return brokers, "simulated", brokers[0][0], found
 
     def _known(self, node_id: int) -> tuple[list[Any], dict[str, Any]]:
-        alive = [node for node in self.nodes.values() if node.up or node.node_id == node_id]
+        alive = [node for node in self.nodes.values() if (node.up and not node.fenced) or node.node_id == node_id]
         brokers = [(node.node_id, node.host, node.port, None) for node in alive]
         return brokers, {name: topic.described() for name, topic in self.topics.items()}
 
@@ -221,7 +223,9 @@ class Cluster:
         self.tell(f"node {node_id} is down")
         for wire in self.network.wires(node):
             wire.break_()
-        others = [other.node_id for other in self.nodes.values() if other.up] if fail_over else []
+        self._fail_over(node_id, [other for other, it in self.nodes.items() if it.is_alive] if fail_over else [])
+
+    def _fail_over(self, node_id: int, others: list[int]) -> None:
         for topic in self.topics.values():
             for number, partition in enumerate(topic.partitions):
                 if partition.leader == node_id:
@@ -236,24 +240,43 @@ class Cluster:
         node = self.nodes[node_id]
         node.up = True
         self.tell(f"node {node_id} is up")
-        for topic in self.topics.values():
-            for number, partition in enumerate(topic.partitions):
-                if partition.leader == NO_LEADER and partition.last_leader == node_id:
-                    self.move_leader(topic.name, number, node_id)
+        self._lead_again(node_id)
         for name, group in self._groups.items():
             if self.coordinator(name) == node_id:
                 group.moved()
 
+    def _lead_again(self, node_id: int) -> None:
+        for topic in self.topics.values():
+            for number, partition in enumerate(topic.partitions):
+                if partition.leader == NO_LEADER and partition.last_leader == node_id:
+                    self.move_leader(topic.name, number, node_id)
+
     def freeze(self, node_id: int) -> None:
-        """Stop a node's clock: its connections stay open, and nothing answers."""
-        self.nodes[node_id].frozen = True
+        """Stop a node's clock: its connections stay open, and nothing answers.
+
+        The others replace it after `broker.session.timeout.ms`, where there are any.
+        """
+        node = self.nodes[node_id]
+        node.frozen = True
         self.tell(f"node {node_id} is frozen")
+        node.gives_up = self.timeline.after(_BROKER_SESSION, lambda: self._fence(node))
+
+    def _fence(self, node: SimulatedNode) -> None:
+        others = [other for other, it in self.nodes.items() if it.is_alive]
+        if node.frozen and others:
+            node.fenced = True
+            self.tell(f"node {node.node_id} is fenced")
+            self._fail_over(node.node_id, others)
 
     def thaw(self, node_id: int) -> None:
         """Let a frozen node go on: it answers what has waited."""
-        self.nodes[node_id].frozen = False
+        node = self.nodes[node_id]
+        node.frozen = node.fenced = False
+        if node.gives_up is not None:
+            node.gives_up.cancel()
         self.tell(f"node {node_id} goes on")
-        for wire in self.network.wires(self.nodes[node_id]):
+        self._lead_again(node_id)
+        for wire in self.network.wires(node):
             wire.healed()
 
     # The network.

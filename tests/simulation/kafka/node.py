@@ -12,6 +12,7 @@ from tests.simulation.kafka.topics import UNKNOWN_TOPIC_OR_PARTITION
 
 if TYPE_CHECKING:
     from tests.simulation.kafka.cluster import Cluster
+    from tests.simulation.timeline import Handle
 
 GROUP_LOADING: Final = 14
 COORDINATOR_NOT_AVAILABLE: Final = 15
@@ -32,6 +33,9 @@ class SimulatedNode:
         self.port: Final = 9092
         self.up = True
         self.frozen = False
+        self.fenced = False
+        """Whether the others have given it up, as one that was frozen too long."""
+        self.gives_up: Handle | None = None
         self.slow = 0.0
         """Seconds that each of its responses takes longer."""
         self.stale: tuple[Any, ...] | None = None
@@ -53,6 +57,11 @@ class SimulatedNode:
             "describe_groups": self._describe_groups,
             "describe_configs": self._describe_configs,
         }
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it could lead a partition now."""
+        return self.up and not self.frozen
 
     def handle(self, wire: Wire, request: Any) -> None:
         """Work on a request; see `tests.simulation.kafka.network.Node`."""
@@ -140,7 +149,7 @@ class SimulatedNode:
 
     def _find_coordinator(self, wire: Wire, request: Any) -> None:
         node = self._cluster.nodes[self._cluster.coordinator(request.coordinator_key)]
-        if node.up:
+        if node.up and not node.fenced:
             wire.reply(request.RESPONSE_TYPE(0, 0, "", node.node_id, node.host, node.port))
         else:
             wire.reply(refuse(request, COORDINATOR_NOT_AVAILABLE))

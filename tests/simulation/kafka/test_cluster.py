@@ -274,3 +274,45 @@ def test_what_is_not_modelled_says_so(lab: Lab) -> None:
     host.spawn(admin.list_consumer_groups())
     with pytest.raises(NotImplementedError, match="the simulated Kafka does not know ListGroupsRequest"):
         lab.timeline.run_until(lab.timeline.now + 1)
+
+
+def test_a_node_that_is_frozen_too_long_is_replaced_until_it_goes_on(lab: Lab) -> None:
+    host = lab.host("a")
+    consumer = lab.run(host, lab.consumer(host))
+    lab.assigned(consumer, 4)
+    lab.cluster.freeze(2)
+    lab.timeline.run_until(lab.timeline.now + 8)
+    assert {partition.leader for partition in lab.cluster.topics["t"].partitions} == {1, 2}
+
+    lab.timeline.run_until(lab.timeline.now + 2)
+    assert {partition.leader for partition in lab.cluster.topics["t"].partitions} == {1}
+    lab.assigned(consumer, 4)
+
+    lab.cluster.thaw(2)
+    lab.timeline.run_until(lab.timeline.now + 5)
+    admin = lab.run(host, lab.admin(host))
+    assert lab.run(host, kafka_clients.partition_leaders(admin, "t")) == dict.fromkeys(range(4), 1)
+    lab.assigned(consumer, 4)
+
+
+def test_a_partition_that_only_a_frozen_node_has_is_led_again_when_that_goes_on(lab: Lab) -> None:
+    lab.cluster.create_topic("single", 2, replication=1)
+    lab.cluster.freeze(2)
+    lab.timeline.run_until(lab.timeline.now + 10)
+    assert [partition.leader for partition in lab.cluster.topics["single"].partitions] == [1, -1]
+
+    lab.cluster.thaw(2)
+    assert [partition.leader for partition in lab.cluster.topics["single"].partitions] == [1, 2]
+
+
+def test_a_node_that_hears_of_no_changes_tells_what_it_knew(lab: Lab) -> None:
+    host = lab.host("a")
+    admin = lab.run(host, lab.admin(host))
+    lab.cluster.isolate(1)
+    lab.cluster.isolate(2)
+    lab.cluster.add_partitions("t", 6)
+    assert len(lab.run(host, kafka_clients.partition_leaders(admin, "t"))) == 4
+
+    for node in (1, 2):
+        lab.cluster.isolate(node, is_isolated=False)
+    assert len(lab.run(host, kafka_clients.partition_leaders(admin, "t"))) == 6
