@@ -8,6 +8,7 @@ synced again.
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
@@ -38,6 +39,8 @@ class _Round(Struct, frozen=True):
     address: str
     seconds: float
     stale: tuple[Record, ...]
+    is_right: bool
+    """Whether every contact showed the newest state in the end."""
 
 
 async def stop_at_the_send(kafka: KafkaBroker, folder: Path, *, rounds: int, users: int = 150, seed: int = 1) -> Result:
@@ -82,7 +85,7 @@ async def stop_at_the_send(kafka: KafkaBroker, folder: Path, *, rounds: int, use
         "  stale writes that were sent": sum(len(one.stale) for one in before),
         "stopped between check and write": len(between),
         "  stale writes that were sent, all of them that one": sum(len(one.stale) for one in between),
-        "  users synced again": len(between),  # otherwise the round had not ended
+        "  users synced again": len(between),  # no round ends without
         "late writes noticed, with those that were on their way": late,
         "seconds stopped, least and most": [round(pick(one.seconds for one in done), 1) for pick in (min, max)],
         "events": len(evidence.sent),
@@ -129,13 +132,14 @@ async def _round(stage: Stage, dice: random.Random, orders: Path, moment: Moment
         contacts = {address: stage.sandbox.world.contact(address) for address in newest}
         return all(contact and contact.user_version == newest[address] for address, contact in contacts.items())
 
-    await wait_until(repaired, _PATIENCE, what="no contact is wrong")
+    with suppress(TimeoutError):
+        await wait_until(repaired, _PATIENCE, what="no contact is wrong")
     old = [
         record
         for record in stage.sandbox.log.since(seen)
         if record.write and record.user_version is not None and record.user_version < newest[record.address or ""]
     ]
-    return _Round(moment, stopped, stage.address(stopped.user_id), thawed_at - stopped.at, tuple(old))
+    return _Round(moment, stopped, stage.address(stopped.user_id), thawed_at - stopped.at, tuple(old), repaired())
 
 
 async def _change(stage: Stage, users: list[str]) -> None:
@@ -170,4 +174,6 @@ def _missed(one: _Round) -> list[str]:
     ]
     if len(one.stale) > allowed and not missed:
         missed.append(f"the write for {one.stopped.user_id} was sent {len(one.stale)} times")
+    if not one.is_right:
+        missed.append(f"stopped {one.moment} for {one.stopped.user_id}, and a contact stayed wrong for {_PATIENCE:g} s")
     return missed
