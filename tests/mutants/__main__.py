@@ -37,7 +37,7 @@ async def _run(faults: Sequence[Fault], jobs: int, limit: float, *, baseline: bo
         copies = Copies(Path(folder), jobs)
         if baseline:
             files = sorted({file for fault in faults for file in fault.tests})
-            if complaint := await copies.complaint(files, 10 * limit):
+            if complaint := await copies.complaint(files, 3 * limit):
                 _say(f"The tests fail without a fault, so they tell nothing about faults:\n{complaint}")
                 return 1
             _say(f"{len(files)} test files pass without a fault")
@@ -73,7 +73,7 @@ def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="*", help="only these faults (default: all)")
     parser.add_argument("--group", action="append", choices=known, help="only this group; repeatable")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="faults at a time")
-    parser.add_argument("--seconds", type=float, default=120.0, help="time limit for one fault (default: 120)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="time limit for one fault (default: 600)")
     parser.add_argument(
         "--baseline",
         action=argparse.BooleanOptionalAction,

@@ -84,12 +84,12 @@ class Copies:
 def _judged(fault: Fault, code: int | None, output: str) -> tuple[str, str]:
     if code == _PASSED:
         return ("equivalent", fault.equivalent) if fault.equivalent else ("survived", fault.breaks)
-    if code is not None and code != _FAILED:
+    if code is None:
+        return "error", "no result within the time limit, which tells nothing: raise --seconds"
+    if code != _FAILED:
         return "error", f"the tests did not run:\n{output}"
     if fault.equivalent:
         return "error", "it is documented as equivalent, but a test notices it"
-    if code is None:
-        return "caught", "(the time limit)"
     failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return "caught", (failed[0].partition(" - ")[0].rpartition("::")[2] if failed else "")
 
