@@ -1,4 +1,4 @@
-"""Who is measured. Each is a program of its own that reads its settings from the environment, as the service does."""
+"""The contestants. Each is a program of its own that reads its settings from the environment, as the service does."""
 
 import os
 import shutil
@@ -31,9 +31,9 @@ class Contestant(Struct, frozen=True, kw_only=True):
         name: of its row.
         what: what it is, in a line.
         command: the program; `{folder}` is replaced by the folder of its output.
-        settings: what it has beside those of everybody.
+        settings: its own, beside those that all contestants have.
         cwd: where it starts.
-        reads_topic: False for one that is told its events by files.
+        reads_topic: False for a program that reads its events from files.
         coalesces: whether one sync may answer several events.
         warm_up: events before it is measured.
         kinds: of loads that it takes part in.

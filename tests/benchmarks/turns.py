@@ -135,7 +135,8 @@ async def race(
     """Have all contestants work off all loads, `rounds` times, and add the turns to `results`.
 
     In a round the contestants follow one another, so that a noisy minute meets all of them; every other round goes
-    the other way. Who breaks a rule, ends or gets stuck drops out until the next loads need other processes.
+    the other way. A contestant that breaks a rule, ends or gets stuck drops out
+    until the next loads start other processes.
     """
     for (width, count), here in stages(loads).items():
         kinds = {kind(load) for load in here}
