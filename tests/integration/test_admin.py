@@ -151,7 +151,7 @@ async def test_every_metric_is_true_after_traffic(stage: Stage) -> None:
 
 async def test_what_waits_is_told_while_it_waits(stage: Stage) -> None:
     users = stage.users(30)
-    stage.fail(api="sesamy", operation="get_user", delay=2.0)
+    stage.fail(api="sesamy", operation="get_user", delay=8.0)
     service = await stage.service(SYNC_CONCURRENCY="4", SESAMY_REQUESTS_PER_MINUTE="6000")
     await stage.send(*(event(user_id) for user_id in users))
 
