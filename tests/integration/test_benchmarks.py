@@ -23,6 +23,7 @@ from tests.benchmarks.kills import kill
 from tests.benchmarks.loads import Load
 from tests.benchmarks.runner import Site
 from tests.benchmarks.turns import Results, race
+from tests.http_clients import needs_connection_client
 from tests.kafka_broker import KafkaBroker
 
 TINY = Load(latency=0.01, events=40, users=20)
@@ -37,7 +38,11 @@ async def site(kafka: KafkaBroker, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.mark.timeout(300)  # Maven and Go may have to fetch libraries first
-@pytest.mark.parametrize("contestant", [SERVICE, CONNECTIONS, BARE, GROUPED, PARALLEL, FRANZ], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "contestant",
+    [SERVICE, pytest.param(CONNECTIONS, marks=needs_connection_client), BARE, GROUPED, PARALLEL, FRANZ],
+    ids=lambda one: one.name,
+)
 async def test_an_event_makes_six_requests_and_no_user_has_two_syncs_at_once(
     contestant: Contestant, site: Site
 ) -> None:
