@@ -809,3 +809,13 @@ async def test_a_call_shortens_a_back_off_and_no_coalescing_window() -> None:
         await asyncio.sleep(20)
 
     assert bench.flown == [(2.0, "failing", [0]), (10.0, "failing", [0]), (12.0, "new", [1])]
+
+
+@in_virtual_time
+async def test_p7_nothing_is_kept_of_a_user_with_nothing_to_do() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.put("a")
+        await asyncio.sleep(LINGER + 1)
+        assert bench.flights_of("a") == [[0]]
+        assert not bench.queues._queues

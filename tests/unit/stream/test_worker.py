@@ -485,3 +485,12 @@ async def test_a_trial_that_ends_without_a_result_gives_its_turn_to_another_user
     bench.others_succeed = False
     await bench.fly(LeaseLost())
     bench.evidence.admit("email|4", call)
+
+
+@in_virtual_time
+async def test_p3_an_event_that_arrives_after_the_read_is_not_answered_by_it() -> None:
+    bench = Bench()
+    bench.meanwhile = lambda _flight: bench.put(1)
+    await bench.fly(Outcome.UPDATED)
+    assert [event.offset for event in bench.queue.waiting] == [1]
+    assert bench.committable == 1
