@@ -180,6 +180,11 @@ async def test_the_page_and_its_stream_tell_of_writes_and_dead_letters_and_of_no
     await wait_until(lambda: len(stage.log.requests("mailmojo", "post_subscriber")) >= 2, what="it was refused twice")
     await stage.send(event(ADDRESS_AS_ID), event("email|per@example.no"))  # a write that is accepted is the evidence
     await stage.all_committed()
+
+    async def is_sampled() -> bool:
+        return bool((await first_events(service, 1))[0]["done"])
+
+    await wait_until(is_sampled, what="the history holds a first sample")
     history, status = await first_events(service, 2)
     assert len(history["done"]) == len(history["behind"]) > 0
     assert [write["user_id"] for write in status["recent_writes"]] == ["e***@example.no"]
