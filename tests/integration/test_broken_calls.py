@@ -6,13 +6,9 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
-from consumer.sandbox import Rule
+from consumer.sandbox import Plan, Rule
 from tests.integration.stage import NewStage, Stage, event, headers, stop
 from tests.service_process import ServiceProcess
 from tests.waiting import wait_until
@@ -238,19 +234,6 @@ async def test_a21_rejected_users_delay_nobody_and_are_given_up_once_another_wri
     await stop(service)
 
 
-def open_descriptors(service: ServiceProcess) -> int:
-    return sum(1 for _ in Path(f"/proc/{service.pid}/fd").iterdir())
-
-
-async def few_descriptors(service: ServiceProcess) -> None:
-    """Leave the process a handful of free file descriptors for a while."""
-    used = open_descriptors(service)
-    limits = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
-    await asyncio.sleep(5)
-    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, limits)
-
-
 async def freeze(service: ServiceProcess) -> None:
     """Stop the process for longer than a request may take, and let it go on."""
     await asyncio.sleep(1)
@@ -259,15 +242,26 @@ async def freeze(service: ServiceProcess) -> None:
     os.kill(service.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("trouble", [few_descriptors, freeze])
-async def test_a15_trouble_of_this_process_is_nobodys_attempt(
-    stage: Stage, trouble: Callable[[ServiceProcess], Awaitable[None]]
-) -> None:
+async def test_a15_a_lack_of_descriptors_is_nobodys_attempt(stage: Stage) -> None:
+    users = stage.users(300)
+    stage.sandbox.faults.set(Plan(latency=0.05, jitter=0.05))
+    service = stage.start(SYNC_MAX_ATTEMPTS="1", KAFKA_SESSION_TIMEOUT="60")
+    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (56, 56))  # for all connections, of which some fit
+    await service.ready()
+    await stage.send(*(event(user_id) for user_id in users))
+    await stage.all_committed()
+    assert await service.logged("sync.failed")  # there was trouble
+    assert await stage.dead_letters() == []
+    assert stage.stale(users) == {}
+    await stop(service)
+
+
+async def test_a15_a_freeze_of_this_process_is_nobodys_attempt(stage: Stage) -> None:
     users = stage.users(60)
     stage.sandbox.faults.add(Rule(delay=1.0))
     service = await stage.service(SYNC_MAX_ATTEMPTS="1", KAFKA_SESSION_TIMEOUT="60")
     await stage.send(*(event(user_id) for user_id in users))
-    await trouble(service)
+    await freeze(service)
     await stage.all_committed()
     assert await service.logged("sync.failed")  # there was trouble
     assert await stage.dead_letters() == []
