@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
+from consumer.clients.bounds import Progress
 from consumer.clients.errors import ApiError, Rejected, Unauthorized, Unavailable
 from consumer.clients.http import Answer, HttpClient
 from consumer.clients.observer import RequestObserver
@@ -166,8 +167,14 @@ class ClientCredentials:
             form["audience"] = self._audience
         # JSON bodies are refused with 403 (`docs/reference/sesamy.md`, Management API).
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        with self._observer.observed(_OPERATION, headers) as state:
+        state, began = Progress(), self._observer.begin(headers)
+        try:
             answer = await self._http.request("POST", self._target, headers, urlencode(form).encode(), state=state)
+        except BaseException as error:
+            if failure := self._observer.failed(_OPERATION, began, error, state):
+                raise failure from None
+            raise
+        self._observer.answered(_OPERATION, began, answer.status)
         if wait := seconds_to_wait(answer, self._wall_clock()):
             self._failed_until = max(self._failed_until, self._clock() + wait)
             self._pause(wait)

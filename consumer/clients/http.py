@@ -51,9 +51,10 @@ class HttpClient:
         """
         self._origin = origin
         self._session = session
+        self._connecting = session.timeout
         self.timeout = timeout
         self._deadlines = Deadlines(timeout)
-        self.connect_timeout = session.timeout.connect
+        self.connect_timeout = self._connecting.connect
         self.through = ""
         """For the text of an error: which setting leads through a proxy."""
         self._proxy: URL | None = None
@@ -179,11 +180,12 @@ class ConnectionClient(HttpClient):
 
     async def _connect(self) -> tuple[Connection, ResponseHandler, asyncio.Transport]:
         """Return a connection that is open and silent, from the pool or new."""
-        if self._session.connector is None:
+        connector = self._session.connector
+        if connector is None:
             raise RuntimeError("the session is closed")
         while True:
             try:
-                connection = await self._session.connector.connect(self._template, [], self._session.timeout)
+                connection = await connector.connect(self._template, [], self._connecting)
             except TimeoutError:
                 raise aiohttp.ConnectionTimeoutError("no connection in time") from None
             handler, transport = connection.protocol, connection.transport

@@ -4,8 +4,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Final
 
@@ -40,31 +39,24 @@ class RequestObserver:
         self._duration = cache(partial(metrics.api_request_duration.labels, api))
         self._inject = inject
 
-    @contextmanager
-    def observed(self, operation: str, headers: dict[str, str]) -> Iterator[Progress]:
-        """Observe one request with these headers, which is sent inside and given the yielded state.
-
-        Raises:
-            Unavailable: no answer, not in time (`Unreachable`: no connection), unreadable or too large (`TooLarge`).
-            LocalFault: this process could not send it.
-            Exception: what the request's `sending` raised, unchanged. Such a request is not counted.
-        """
+    def begin(self, headers: dict[str, str]) -> float:
+        """Add the trace context to the headers of a request that is about to be sent, and return when it began."""
         if self._inject is not None:
             self._inject(headers)
-        state = Progress()
-        began = time.perf_counter()
-        status = "error"
-        try:
-            yield state
-            status = str(state.status)
-        # Nothing is chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
-        except Exception as error:
-            if error is state.refusal:
-                raise
-            raise self._failure(operation, error, state) from None
-        finally:
-            if state.refusal is None:
-                self._duration(operation, status).observe(time.perf_counter() - began)
+        return time.perf_counter()
+
+    def answered(self, operation: str, began: float, status: int) -> None:
+        """Count a request that got its whole response."""
+        self._duration(operation, str(status)).observe(time.perf_counter() - began)
+
+    def failed(self, operation: str, began: float, error: BaseException, state: Progress) -> ApiError | None:
+        """Count a request that failed, and return what the error means, without host or URL; None for a cancellation.
+
+        `Unavailable`: no answer, not in time (`Unreachable`: no connection), unreadable or too large (`TooLarge`);
+        `LocalFault`: this process could not send it.
+        """
+        self._duration(operation, "error").observe(time.perf_counter() - began)
+        return self._failure(operation, error, state) if isinstance(error, Exception) else None
 
     def _failure(self, operation: str, error: Exception, state: Progress) -> ApiError:
         """Return what the error means, without host or URL."""

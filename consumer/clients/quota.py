@@ -136,6 +136,8 @@ class QuotaGate:
         self._share_gauge = metrics.quota_share.labels(api)
         self._share = 0.0
         self._bucket = self._bucket_for(0.0)
+        self._covered = True
+        """Whether there is room in the bucket for every permit that is held; a share that shrinks may take it away."""
         self.set_share(share)
         if stored_burst:
             self._bucket = self._bucket_for(share)
@@ -173,6 +175,7 @@ class QuotaGate:
         bucket = self._bucket_for(fraction)
         bucket.pour(bucket.max_rate - self._held)
         self._bucket = bucket
+        self._covered = self._held <= bucket.max_rate
         self._serve()
 
     def _bucket_for(self, share: float) -> _Bucket:
@@ -228,7 +231,12 @@ class QuotaGate:
         self._serve()
 
     def _is_ready(self, mine: Permits) -> bool:
-        return mine.held > 0 and self._seconds_until(1) <= _EPSILON
+        if not mine.held:
+            return False
+        if not self._covered:
+            self._covered = self._bucket.seconds_until(self._held) <= _EPSILON
+            return self._seconds_until(1) <= _EPSILON
+        return self.closed_for() <= _EPSILON
 
     def _seconds_until(self, room: int) -> float:
         return max(self.closed_for(), self._bucket.seconds_until(room))
@@ -244,6 +252,9 @@ class QuotaGate:
     async def _pass(
         self, mine: Permits, line: deque[_Waiter], room: Callable[[], int], take: Callable[[], None]
     ) -> None:
+        if not (self._spends or self._extras or self._turns) and self._seconds_until(room()) <= _EPSILON:
+            take()
+            return
         began = self._loop.time()
         waiter = _Waiter(room, take)
         line.append(waiter)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
+from consumer.clients.bounds import Progress
 from consumer.clients.errors import Api, Unauthorized
 from consumer.clients.guard import RequestGuard
 from consumer.clients.http import Answer, HttpClient
@@ -86,12 +87,18 @@ class Turn(Permits):
                 headers["Content-Type"] = "application/json"
             # The permit comes last: after it only a connection is waited for, or requests would bunch up.
             await self.spend()
-            with its.observer.observed(operation, headers) as state:
-                try:
-                    answer = await its.http.request(method, target, headers, body, sending=sending, state=state)
-                finally:
-                    if state.refusal is not None:
-                        self.unspend()
+            state, began = Progress(), its.observer.begin(headers)
+            try:
+                answer = await its.http.request(method, target, headers, body, sending=sending, state=state)
+            except BaseException as error:
+                if error is state.refusal:
+                    self.unspend()
+                    raise
+                if failure := its.observer.failed(operation, began, error, state):
+                    # Not chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
+                    raise failure from None
+                raise
+            its.observer.answered(operation, began, answer.status)
             if wait := seconds_to_wait(answer, its.wall_clock()):
                 its.gate.close(wait)
             if 200 <= answer.status < 300:

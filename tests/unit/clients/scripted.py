@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from consumer.clients.bounds import Progress
 from consumer.clients.errors import Api
 from consumer.clients.http import Answer, HttpClient, SessionClient
 from consumer.clients.observer import RequestObserver
@@ -138,8 +139,13 @@ class Sender:
 
     async def get(self, target: str = "/x", *, operation: str = "op", headers: dict[str, str] | None = None) -> Answer:
         headers = headers or {}
-        with self._observer.observed(operation, headers) as state:
+        state, began = Progress(), self._observer.begin(headers)
+        try:
             return await self._http.request("GET", target, headers, state=state)
+        except Exception as error:
+            if failure := self._observer.failed(operation, began, error, state):
+                raise failure from None
+            raise
 
 
 class Bench(NamedTuple):
@@ -157,12 +163,13 @@ async def bench(
     api: Api = "mailmojo",
     credentials: Credentials | None = None,
     patience: float = 10.0,
+    rate: float = 1000,
     burst: float = 1000,
 ) -> AsyncIterator[Bench]:
     """A transport to a scripted server, with a quota that never makes it wait unless the server asks to."""
     metrics = Metrics()
     async with serve(script) as server, open_session() as session:
-        gate = QuotaGate(api, 1000, burst, metrics=metrics, stored_burst=True)
+        gate = QuotaGate(api, rate, burst, metrics=metrics, stored_burst=True)
         http = client(URL(server.url), session, timeout=patience)
         token = credentials or Token("Bearer t")
         transport = Transport(api, server.url, http, gate, token, metrics=metrics, wall_clock=lambda: EPOCH)

@@ -98,9 +98,9 @@ async def test_a_read_that_is_sent_again_with_other_credentials_is_allowed_again
 async def test_a_refused_request_is_not_sent_and_costs_no_permit() -> None:
     guard = Guard()
     guard.refuses = True
-    async with bench(lambda _: Reply(), burst=1) as it:
-        for _ in range(5):  # with a burst of one, the second would wait for the first one's permit
-            async with it.transport.turn(1, guard) as turn:
+    async with bench(lambda _: Reply(), rate=0.001, burst=1) as it:
+        for _ in range(5):  # the second would wait for the first one's permit for 1,000 s
+            async with asyncio.timeout(60), it.transport.turn(1, guard) as turn:
                 with pytest.raises(Refusal):
                     await turn.request("PATCH", "/x/", operation="patch_contact", json={})
         assert it.server.arrived == []

@@ -297,6 +297,21 @@ def test_a_share_that_shrinks_goes_on_at_its_new_rate_at_once() -> None:
     assert run(scenario()) == pytest.approx(1)
 
 
+def test_an_idle_instance_saves_up_its_share_of_the_burst_and_no_more() -> None:
+    async def scenario() -> list[float]:
+        gate = open_gate(1, 8)
+        gate.set_share(0.25)
+        await asyncio.sleep(1000)
+        sent = []
+        for _ in range(4):
+            async with gate.turn(1) as turn:
+                await turn.spend()
+                sent.append(round(now() - 1000, 6))
+        return sent
+
+    assert run(scenario()) == [0, 0, 4, 8]  # two at once, then a quarter of one a second
+
+
 def test_instances_stay_within_the_accounts_quota_while_shares_move() -> None:
     rate, burst = 5, 12
     sent: list[float] = []
