@@ -170,8 +170,8 @@ class ClientCredentials:
         state, began = Progress(), self._observer.begin(headers)
         try:
             answer = await self._http.request("POST", self._target, headers, urlencode(form).encode(), state=state)
-        except BaseException as error:
-            if failure := self._observer.failed(_OPERATION, began, error, state):
+        except BaseException as cause:
+            if failure := self._observer.failed(_OPERATION, began, cause, state):
                 raise failure from None
             raise
         self._observer.answered(_OPERATION, began, answer.status)

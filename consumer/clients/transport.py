@@ -90,11 +90,11 @@ class Turn(Permits):
             state, began = Progress(), its.observer.begin(headers)
             try:
                 answer = await its.http.request(method, target, headers, body, sending=sending, state=state)
-            except BaseException as error:
-                if error is state.refusal:
+            except BaseException as cause:
+                if cause is state.refusal:
                     self.unspend()
                     raise
-                if failure := its.observer.failed(operation, began, error, state):
+                if failure := its.observer.failed(operation, began, cause, state):
                     # Not chained: the texts of these errors hold the URL, and so the contact's address (promise P8).
                     raise failure from None
                 raise
