@@ -169,3 +169,12 @@ def test_p4_the_map_of_a_commit_is_made_for_its_offset_also_when_nothing_was_don
         offset, metadata = ledger.commit_plan({0: position})[0]
 
         assert (offset, offset_map.decode(metadata, offset)) == (position, frozenset({5}))
+
+
+def test_p4_a_commit_tells_what_was_done_above_it_since_the_commit_before(books: Books) -> None:
+    books.read(10, 11, 12)
+    for done in ([11], [11, 12]):
+        books.finish(done[-1])
+        offset, metadata = books.commit_plan({0: 13, 1: 0})[0]
+
+        assert (offset, offset_map.decode(metadata, offset)) == (10, frozenset(done))
