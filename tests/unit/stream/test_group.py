@@ -270,3 +270,14 @@ async def test_it_lives_while_it_waits_for_new_clients(world: World) -> None:
         await asyncio.sleep(1)
         assert world.group.stuck_for() < 10
     assert "cannot reach Kafka" in (world.group.unready() or "")
+
+
+@in_virtual_time
+async def test_before_it_is_connected_it_has_no_partitions_and_says_so() -> None:
+    world = World()
+    assert (world.group.waiting(), world.group.progress()) == ({}, {})
+    assert world.group.unready() == "not a member of the consumer group: connecting anew"
+    await world.group.close()
+    await world.group.start()
+    await world.group.close()
+    assert world.sources[0].closed

@@ -204,3 +204,16 @@ async def test_k7_there_is_a_bound_to_what_waits_and_more_is_said_in_the_log(
 
     assert (bench.counted, len(bench.late)) == (4, 2)
     assert [line["user_id"] for line in lines if line["event"] == "sync_request.dropped"] == ["c"]
+
+
+@in_virtual_time
+async def test_one_request_that_is_due_does_not_take_along_one_that_is_not() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.write("email|1", frozen=LATE + 1)
+        bench.membership.renew(bench.clock())
+        bench.write("email|2", frozen=LATE + 1, error=Unavailable("mailmojo", "patch_contact", None))
+        await asyncio.sleep(WRITE_TIMEOUT - 0.5)
+        assert [user_id for _, user_id, _ in bench.stored] == ["email|1"]
+        await asyncio.sleep(1)
+        assert [user_id for _, user_id, _ in bench.stored] == ["email|1", "email|2"]

@@ -107,3 +107,17 @@ async def test_a_count_that_fails_or_hangs_changes_nothing_and_is_tried_again() 
     await asyncio.sleep(8)
     assert topic.shares == [0.5, 0.25]
     running.cancel()
+
+
+@in_virtual_time
+async def test_without_an_assignment_nothing_is_counted() -> None:
+    topic = Topic()
+    topic.partitions = 0  # a count would fail
+    running = asyncio.create_task(topic.share.run())
+    await asyncio.sleep(60)
+    topic.partitions = 4
+    topic.assign(0)
+    await asyncio.sleep(10)
+    running.cancel()
+    await asyncio.wait([running])
+    assert topic.shares == [0.25]

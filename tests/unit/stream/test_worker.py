@@ -1,7 +1,7 @@
 import asyncio
 import errno
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -494,3 +494,44 @@ async def test_p3_an_event_that_arrives_after_the_read_is_not_answered_by_it() -
     await bench.fly(Outcome.UPDATED)
     assert [event.offset for event in bench.queue.waiting] == [1]
     assert bench.committable == 1
+
+
+class Spans:
+    """The trace of one sync: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def begin(self, events: Sequence[Waiting]) -> None:
+        self.told.append(f"begin {len(events)}")
+
+    def succeeded(self, outcome: str) -> None:
+        self.told.append(outcome)
+
+    def failed(self, error: Exception) -> None:
+        self.told.append(type(error).__name__)
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+@in_virtual_time
+async def test_a_trace_hears_of_the_events_the_end_and_that_it_is_over() -> None:
+    bench, spans = Bench(), Spans()
+    bench.worker._new_trace = lambda _user_id: spans
+    await bench.fly(DOWN, Outcome.UPDATED)
+    assert spans.told == ["begin 1", "Unavailable", "end", "begin 1", "updated", "end"]
+
+
+@in_virtual_time
+async def test_a_letter_whose_task_is_cancelled_is_not_stored_and_the_cancellation_goes_on() -> None:
+    bench = Bench()
+    bench.letters_fail = asyncio.CancelledError()
+    flight = Flight(bench.queue, bench, coalesce=True, wrote=lambda _flight, _audit: None)
+    flight.reading()
+    task = asyncio.create_task(bench.give_up(flight, GiveUp("rejected", "HTTP 400", 2)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() or task.result() != Landed()
+    assert bench.committable == 0

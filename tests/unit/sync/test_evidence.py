@@ -545,3 +545,18 @@ def test_a_large_response_is_evidence_and_is_not_kept() -> None:
 
     assert bench.fail("one", CONTRACTS, content="contract.expiresAt", status=200) is USER
     assert [len(success.body) for success in bench.evidence.state(CONTRACTS).recent()] == [0]
+
+
+def test_a_user_that_is_forgotten_in_the_midst_of_its_trial_leaves_it_to_another() -> None:
+    bench = Bench()
+    bench.bring_down()
+    state = bench.evidence.state(PATCH)
+    assert state.next_trial() is None, "nobody waits"
+    bench.evidence.park("one", PATCH)
+    assert state.next_trial() == "one"
+    assert bench.may_send("one")
+    assert not bench.may_send("new")
+    bench.evidence.forget("one")
+
+    assert (state.trying, state.sending) == (None, None)
+    assert bench.may_send("new")

@@ -1,4 +1,7 @@
+import asyncio
+
 from consumer.sync.freezes import Freezes
+from tests.unit.stream.in_virtual_time import in_virtual_time
 
 
 class Clock:
@@ -44,3 +47,18 @@ def test_a_busy_loop_is_no_freeze() -> None:
         freezes._tick()
 
     assert not freezes.since(clock.now - 5)
+
+
+@in_virtual_time
+async def test_it_looks_at_the_clock_twice_a_second() -> None:
+    frozen = 0.0
+    loop = asyncio.get_running_loop()
+    freezes = Freezes(lambda: loop.time() + frozen)
+    running = asyncio.create_task(freezes.run())
+    await asyncio.sleep(100)
+    assert not freezes.since(99)
+    frozen = 5.0
+    await asyncio.sleep(1)
+    assert freezes.since(99)
+    running.cancel()
+    await asyncio.wait([running])
