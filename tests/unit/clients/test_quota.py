@@ -286,19 +286,6 @@ def test_a_share_smaller_than_one_permit_still_lets_single_requests_through() ->
     assert run(scenario()) == pytest.approx(8)  # two permits at a quarter of one a second
 
 
-def test_a_share_of_the_quota_has_that_share_of_the_burst() -> None:
-    async def scenario() -> list[float]:
-        gate, sent = open_gate(1, 20, share=0.25), list[float]()
-        await asyncio.sleep(3600)
-        for _ in range(6):
-            async with gate.turn(1) as turn:
-                await turn.spend()
-                sent.append(now() - 3600)
-        return sent
-
-    assert run(scenario()) == pytest.approx([0, 0, 0, 0, 0, 4])
-
-
 def test_a_share_that_shrinks_goes_on_at_its_new_rate_at_once() -> None:
     async def scenario() -> float:
         gate = open_gate(5, 100)
