@@ -13,7 +13,7 @@ from tests.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
 
 PLENTY = Quota(200, 100)
-DELAY = 1.0
+DELAY = 0.25
 """Seconds that a busy machine may hold up requests on their way: the fakes see them come all at once. That the quota is
 kept exactly is shown in virtual time."""
 
